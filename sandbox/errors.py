@@ -61,7 +61,7 @@ class UnimplementedError(SandboxError):
 
 
 def one_line(text: str, limit: int = 4000) -> str:
-    """Fold `text` to a single printable line of at most `limit` characters: it may hold bytes that came from the guest."""
+    """Fold `text`, which may have come from the guest, to one printable line of at most `limit` characters."""
     folded = " ".join(text.split())
     printable = "".join(char if char.isprintable() else "?" for char in folded)
     return printable if len(printable) <= limit else printable[: limit - 3] + "..."

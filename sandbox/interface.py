@@ -108,7 +108,7 @@ class Stdio(Protocol):
         """Whether there is a standard input to forward."""
 
     async def read_stdin(self, size: int) -> bytes:
-        """At most `size` bytes; empty at the end (the client closed it and `close_stdin` was called, or the file ended)."""
+        """At most `size` bytes; empty at the end: the file ended, or `close_stdin` was called and all is read."""
 
     async def write_stdout(self, data: bytes) -> None:
         """Hand `data` to the reader of standard output."""
@@ -160,7 +160,7 @@ class Pod(Protocol):
         """Whether no container is left (true as well before the first `Create`)."""
 
     async def create(self, request: CreateRequest, timeout: float | None) -> int:
-        """Make a container (and first the pod); returns the task's pid. Finishes or rolls back whole, even if the caller goes."""
+        """Make a container (and first the pod); returns the task's pid. Ends in one piece even if the caller goes."""
 
     async def start(self, container_id: str, exec_id: str) -> int:
         """Run what `create` or `exec` made; returns its pid."""

@@ -1,0 +1,57 @@
+"""`[runtime]`: what holds for the pod as a whole."""
+
+# ruff: noqa: RUF009 (`key` makes a field whose default is immutable)
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from config.keys import ignored, key, refused
+from config.rules import AbsolutePath, Choice, Flag, Integer
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeConfig:
+    """Keys of `[runtime]`."""
+
+    enable_debug: bool = key(False, Flag(), "Let the shim log at debug level.")
+    internetworking_model: str = key(
+        "tcfilter",
+        Choice(("tcfilter", "macvtap", "none"), ("bridged", "enlightened")),
+        "How an interface of the pod's network namespace reaches the VM: `tcfilter` (a tap device and "
+        "traffic mirroring, for any kind of interface), `macvtap`, or `none` (the VM gets no interface).",
+        pending=ignored("the VM gets no network interface in this version"),
+    )
+    disable_guest_seccomp: bool = key(
+        True, Flag(), "Drop the containers' seccomp profiles; `false` has them applied in the guest."
+    )
+    sandbox_cgroup_only: bool = key(
+        False,
+        Flag(),
+        "Put the shim, QEMU and virtiofsd into the pod's own cgroup, so that its limits hold for them too.",
+        pending=refused("the shim does not join the pod's cgroup in this version, so the pod's limits would not hold"),
+    )
+    static_sandbox_resource_mgmt: bool = key(
+        False,
+        Flag(),
+        "Size the VM once, from the pod's declared resources, and never plug CPUs or memory later.",
+        pending=ignored("the VM is sized once, when it starts, in this version"),
+    )
+    disable_guest_empty_dir: bool = key(
+        True,
+        Flag(),
+        "Keep Kubernetes' emptyDir volumes on the host, shared with the guest; `false` makes them in the guest.",
+        pending=ignored("emptyDir volumes are shared from the host in this version"),
+    )
+    create_container_timeout: int = key(
+        60,
+        Integer(1, 86400, "s"),
+        "How long the agent may take for one CreateContainer, in seconds; containerd's own deadline may be shorter.",
+    )
+    kubelet_root_dir: Path = key(
+        Path("/var/lib/kubelet"),
+        AbsolutePath(),
+        "Kubelet's root directory, by which volumes of Kubernetes are recognised.",
+        pending=ignored("no volume is treated by its place under the kubelet's directory in this version"),
+    )

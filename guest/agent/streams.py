@@ -1,0 +1,173 @@
+"""The agent's ends of a process' streams: pipes or a terminal, read and written only as the host asks.
+
+Nothing is buffered here beyond the kernel's pipe: a host that does not read makes the process wait, as with any pipe.
+
+End of output. A stream ends when the kernel says so (all writers have closed), at once. When the process has exited
+but some descendant still holds the pipe, a read that has found nothing for `QUIET_SECONDS` answers empty, which the
+protocol calls the end: Kata's host waits for it before it reports the exit, and must not wait for a daemon that a
+container left behind. That answer is not final: a host that reads on gets what the descendant still writes. Data
+that is in the pipe is always delivered first, however long ago the process exited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+
+from guest.agent.errors import FailedPreconditionError
+
+QUIET_SECONDS = 1.0
+#: A reply must fit a ttrpc frame (4 MiB); a read returns what there is, so more than this gains nothing.
+MAX_READ = 1 << 20
+
+
+class OutputStream:
+    """The agent's end of standard output or error; owns `fd`, which must be non-blocking."""
+
+    def __init__(self, fd: int, quiet_seconds: float = QUIET_SECONDS) -> None:
+        self._fd = fd
+        self._quiet_seconds = quiet_seconds
+        self._turn = asyncio.Lock()
+        self._waiter: asyncio.Future[bool] | None = None
+        self._writer_exited = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether the stream has ended for good."""
+        return self._fd < 0
+
+    async def read(self, limit: int) -> bytes:
+        """At least one byte and at most `limit` as soon as there are any; empty at the end."""
+        async with self._turn:
+            while self._fd >= 0:
+                data = self._take(min(limit, MAX_READ))
+                if data is not None:
+                    return data
+                if not await self._readable():
+                    break
+            return (self._take(min(limit, MAX_READ)) or b"") if self._fd >= 0 else b""
+
+    def writer_exited(self) -> None:
+        """The process has exited: from now on a quiet pipe counts as ended."""
+        self._writer_exited = True
+        if self._waiter is not None:
+            self._start_quiet_timer(self._waiter)
+
+    def close(self) -> None:
+        """Close for good; who waits in `read` gets the end. Idempotent."""
+        if self._fd < 0:
+            return
+        self._settle(False)
+        os.close(self._fd)
+        self._fd = -1
+
+    def _take(self, limit: int) -> bytes | None:
+        """What is there now; None if nothing is yet, empty (and closed) at the end."""
+        try:
+            data = os.read(self._fd, limit)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            # A terminal reports the last hang-up this way.
+            if error.errno != errno.EIO:
+                raise
+            data = b""
+        if not data:
+            self.close()
+        return data
+
+    async def _readable(self) -> bool:
+        """Wait until there may be data; False if the stream counts as ended."""
+        loop = asyncio.get_running_loop()
+        self._waiter = waiter = loop.create_future()
+        loop.add_reader(self._fd, self._settle, True)
+        if self._writer_exited:
+            self._start_quiet_timer(waiter)
+        try:
+            return await waiter
+        finally:
+            self._settle(False)
+
+    def _start_quiet_timer(self, waiter: asyncio.Future[bool]) -> None:
+        asyncio.get_running_loop().call_later(self._quiet_seconds, _resolve, waiter, False)
+
+    def _settle(self, readable: bool) -> None:
+        """Stop waiting."""
+        if self._waiter is not None:
+            asyncio.get_running_loop().remove_reader(self._fd)
+            _resolve(self._waiter, readable)
+            self._waiter = None
+
+
+class InputStream:
+    """The agent's end of standard input; owns `fd`, which must be non-blocking.
+
+    A terminal has no end of input of its own: `keep_open` makes `end` a no-op, as containerd's shims do.
+    """
+
+    def __init__(self, fd: int, keep_open: bool = False) -> None:
+        self._fd = fd
+        self._keep_open = keep_open
+        self._turn = asyncio.Lock()
+        self._waiter: asyncio.Future[bool] | None = None
+
+    async def write(self, data: bytes) -> int:
+        """Write all of `data`, waiting while the process does not read; returns its length.
+
+        Raises `FailedPreconditionError` when the stream is closed, also while waiting.
+        """
+        async with self._turn:
+            rest = memoryview(data)
+            while rest:
+                written = self._put(rest)
+                if written is None:
+                    await self._writable()
+                else:
+                    rest = rest[written:]
+        return len(data)
+
+    def end(self) -> None:
+        """The host has no more input."""
+        if not self._keep_open:
+            self.close()
+
+    def close(self) -> None:
+        """Close for good; idempotent."""
+        if self._fd < 0:
+            return
+        self._settle()
+        os.close(self._fd)
+        self._fd = -1
+
+    def _put(self, data: memoryview) -> int | None:
+        """Write what fits now; None if nothing does."""
+        if self._fd < 0:
+            raise FailedPreconditionError("standard input is closed")
+        try:
+            return os.write(self._fd, data[:MAX_READ])
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            self.close()
+            raise FailedPreconditionError(f"standard input is closed: {error.strerror}") from error
+
+    async def _writable(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._waiter = waiter = loop.create_future()
+        loop.add_writer(self._fd, self._settle)
+        try:
+            await waiter
+        finally:
+            self._settle()
+
+    def _settle(self) -> None:
+        if self._waiter is not None:
+            asyncio.get_running_loop().remove_writer(self._fd)
+            _resolve(self._waiter, True)
+            self._waiter = None
+
+
+def _resolve(waiter: asyncio.Future[bool], value: bool) -> None:
+    if not waiter.done():
+        waiter.set_result(value)

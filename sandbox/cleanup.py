@@ -1,0 +1,69 @@
+"""Undo a sandbox from disk alone: for the `delete` command, when its daemon is dead or has to go.
+
+Works any number of times, in any order, by several callers at once, with or without the daemon. What the kernel cleans
+by itself (the mounts in the daemon's private namespace, helpers with a parent-death signal) only has to be waited for.
+Standard library only: containerd runs `delete` after every container.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from sandbox.rundir import is_owned, read_journal, remove_run_dir, start_time
+
+#: How long killed processes may take to vanish; containerd gives the whole `delete` 5 s.
+KILL_TIMEOUT = 2.0
+
+_ORDER = ("daemon", "qemu", "virtiofsd")
+
+
+def daemon_alive(run_dir: Path) -> bool:
+    """Whether the sandbox' daemon lives: it holds the lock of its run directory."""
+    return is_owned(run_dir)
+
+
+def clean(run_dir: Path) -> int | None:
+    """Kill the sandbox' processes and remove its socket and run directory; return the VM's pid if it is known."""
+    journal = read_journal(run_dir)
+    processes = journal.get("processes", {})
+    if not isinstance(processes, dict):
+        processes = {}
+    _kill_all([processes[name] for name in _ORDER if name in processes], time.monotonic() + KILL_TIMEOUT)
+    socket_path = journal.get("socket")
+    if isinstance(socket_path, str):
+        Path(socket_path).unlink(missing_ok=True)
+    remove_run_dir(run_dir)
+    pid = processes.get("qemu", {}).get("pid")
+    return pid if isinstance(pid, int) else None
+
+
+def _kill_all(entries: list[Any], deadline: float) -> None:
+    fds = [fd for entry in entries if (fd := _kill(entry)) is not None]
+    for fd in fds:
+        left = max(0.0, deadline - time.monotonic())
+        select.select([fd], [], [], left)
+        os.close(fd)
+
+
+def _kill(entry: Any) -> int | None:
+    """SIGKILL the very process that was journalled; return a pidfd to wait on, None if it is gone already."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("pid"), int) or entry["pid"] <= 1:
+        return None
+    try:
+        fd = os.pidfd_open(entry["pid"])
+    except OSError:
+        return None
+    if entry["pid"] == os.getpid() or start_time(entry["pid"]) != entry.get("start_time"):
+        os.close(fd)
+        return None
+    try:
+        signal.pidfd_send_signal(fd, signal.SIGKILL)
+    except OSError:
+        os.close(fd)
+        return None
+    return fd

@@ -1,0 +1,20 @@
+"""Where things are inside the guest: the paths that Kata's shim and agent agree on."""
+
+from __future__ import annotations
+
+#: Mount point of the shared file system.
+SHARED = "/run/kata-containers/shared/containers"
+#: Kata's tag of the shared file system.
+SHARED_TAG = "kataShared"
+#: The pod's own /dev/shm.
+SANDBOX_SHM = "/run/kata-containers/sandbox/shm"
+
+
+def rootfs(container_id: str) -> str:
+    """Root file system of a container."""
+    return f"{SHARED}/{container_id}/rootfs"
+
+
+def shared(name: str) -> str:
+    """An entry of the shared directory."""
+    return f"{SHARED}/{name}"

@@ -1,0 +1,47 @@
+"""The named, timed steps of a start: in the log, and in the error when one fails."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class Phases:
+    """Durations of a start's steps, in seconds. Steps may run side by side; the first that fails is remembered."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began = clock()
+        self.durations: dict[str, float] = {}
+        self.failed: str | None = None
+        self._open: list[str] = []
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time the body as phase `name`."""
+        began = self._clock()
+        self._open.append(name)
+        try:
+            yield
+        except BaseException:
+            self.failed = self.failed or name
+            raise
+        finally:
+            self._open.remove(name)
+            self.durations[name] = self._clock() - began
+
+    @property
+    def current(self) -> str:
+        """Where the start is, or where it failed."""
+        if self.failed:
+            return self.failed
+        return self._open[-1] if self._open else "idle"
+
+    @property
+    def total(self) -> float:
+        """Seconds since the start began."""
+        return self._clock() - self._began
+
+    def __str__(self) -> str:
+        return " ".join(f"{name}={seconds:.3f}" for name, seconds in self.durations.items())

@@ -1,0 +1,87 @@
+"""The shared directory of a sandbox: what virtiofsd shows to the guest.
+
+It is a shared mount on the host's side, so that root file systems and volumes mounted below it later appear in
+virtiofsd's own mount namespace, attributes included. Every mount has one owner here, which also undoes it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from sandbox import mounts
+from sandbox.errors import InvalidArgumentError
+from sandbox.interface import Mount
+from sandbox.volumes import ShareEntry
+
+
+class SharedDirectory:
+    """The directory at `path`; `prepare` before anything is added, `close` when the guest is gone."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._entries: dict[str, list[Path]] = {}
+        self._prepared = False
+
+    def prepare(self) -> None:
+        """Make the directory a shared mount of this mount namespace."""
+        self.path.mkdir(mode=0o700, exist_ok=True)
+        mounts.make_share_root(self.path)
+        self._prepared = True
+
+    def add_rootfs(self, container_id: str, rootfs: Sequence[Mount], fallback: Path) -> None:
+        """Mount the container's root file system; without snapshotter mounts, bind `fallback` (the spec's root.path)."""
+        place = self.path / container_id / "rootfs"
+        place.mkdir(parents=True)
+        points = self._entries.setdefault(container_id, [])
+        if rootfs:
+            mounts.mount_rootfs(rootfs, place)
+            points.extend([place] * len(rootfs))
+            return
+        if not fallback.is_dir():
+            raise InvalidArgumentError(f"root file system {fallback} is not a directory, and no mounts were given")
+        mounts.bind(fallback, place)
+        points.append(place)
+
+    def add(self, container_id: str, entry: ShareEntry) -> None:
+        """Bind one volume; raises `InvalidArgumentError` when its source does not exist."""
+        source = os.path.realpath(entry.source)
+        try:
+            mode = os.stat(source).st_mode
+        except OSError as error:
+            raise InvalidArgumentError(f"mount source {entry.source}: {error.strerror}") from error
+        place = self.path / entry.name
+        if stat.S_ISDIR(mode):
+            place.mkdir(exist_ok=True)
+        else:
+            place.touch()
+        self._entries.setdefault(container_id, []).append(place)
+        mounts.bind(source, place, attributes=entry.attributes, recursive=entry.recursive)
+
+    def remove(self, container_id: str) -> None:
+        """Undo all that was added for a container, in reverse order; idempotent."""
+        for place in reversed(self._entries.pop(container_id, [])):
+            mounts.unmount(place)
+            _remove_mount_point(place)
+        _remove_mount_point(self.path / container_id)
+
+    def close(self) -> None:
+        """Detach everything; idempotent."""
+        for container_id in list(self._entries):
+            self.remove(container_id)
+        if self._prepared:
+            mounts.unmount(self.path)
+            self._prepared = False
+
+
+def _remove_mount_point(place: Path) -> None:
+    """Remove an empty directory or file; a place that is still mounted, or not empty, stays."""
+    try:
+        if place.is_dir():
+            place.rmdir()
+        else:
+            place.unlink(missing_ok=True)
+    except OSError:
+        return

@@ -1,0 +1,88 @@
+"""The guest's side of start and removal: one call, its failure as the exit it means."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+
+import anyio
+from agent_client.client import AgentClient
+from agent_client.errors import AgentError
+
+from protos import timestamps
+from protos.gen import grpc as agent_pb
+from protos.gen.containerd import events as events_pb
+from sandbox.container import Exec
+from sandbox.errors import UnavailableError
+from sandbox.guest_errors import start_failure
+from sandbox.guest_spec import guest_process
+from sandbox.interface import ExitInfo, OpenStdio
+from sandbox.machine import Machine
+from sandbox.process import Process
+
+#: How long the guest may take to remove a stopped container, in seconds; containerd gives Delete 5 s.
+REMOVE_TIMEOUT = 4
+
+_log = logging.getLogger(__name__)
+
+
+def guest_exec_id() -> str:
+    """A name for an exec in the guest: fresh, as Kata's are, so that no client's id can be mistaken for a container's."""
+    return secrets.token_hex(16)
+
+
+async def start_init(agent: AgentClient, process: Process) -> None:
+    """Run the container's init. On failure it counts as ended, and the error says why."""
+    try:
+        await agent.start_container(process.container_id)
+    except AgentError as error:
+        _fail(process, error)
+
+
+async def start_exec(agent: AgentClient, process: Exec, open_stdio: OpenStdio) -> None:
+    """Open the exec's streams and run it. On failure the streams are closed and it counts as ended."""
+    process.stdio = await open_stdio(process.container_id, process.io)
+    if process.stdin_closed:
+        process.stdio.close_stdin()
+    try:
+        await agent.exec_process(
+            container_id=process.container_id, exec_id=process.guest_exec_id, process=_guest_exec(process)
+        )
+    except AgentError as error:
+        with anyio.CancelScope(shield=True):
+            await process.stdio.aclose()
+        _fail(process, error)
+
+
+def _guest_exec(process: Exec) -> agent_pb.Process:
+    message = guest_process(process.spec)
+    message.terminal = process.io.terminal
+    if process.size:
+        width, height = process.size
+        message.console_size = agent_pb.Box(height=height, width=width)
+    return message
+
+
+def _fail(process: Process, error: AgentError) -> None:
+    status, problem = start_failure(error)
+    process.failed(status)
+    raise problem from error
+
+
+async def remove_container(machine: Machine, container_id: str) -> None:
+    """Remove a stopped container from the guest and its share; a guest that is gone has removed it already."""
+    try:
+        await machine.agent.remove_container(container_id, REMOVE_TIMEOUT, timeout=REMOVE_TIMEOUT)
+    except (AgentError, UnavailableError) as error:
+        _log.info("remove container %s in the guest: %s", container_id, error)
+    machine.share.remove(container_id)
+
+
+def delete_event(container_id: str, end: ExitInfo) -> events_pb.TaskDelete:
+    """The event for a deleted container."""
+    return events_pb.TaskDelete(
+        container_id=container_id,
+        pid=end.pid,
+        exit_status=end.exit_status,
+        exited_at=timestamps.from_ns(end.exited_at_ns),
+    )

@@ -1,0 +1,95 @@
+"""Moves a process' streams between the guest and the host's end, one call at a time, never faster than the reader."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+import anyio
+from agent_client.client import AgentClient
+from agent_client.errors import AgentError
+
+from sandbox.interface import Stdio
+
+#: Bytes asked for per call: a pipe's half, well below ttrpc's 4 MiB.
+CHUNK = 32 * 1024
+#: After the process' exit: how long the guest may stay silent before its output counts as complete, in seconds. A
+#: grandchild that keeps the pipe open must not hold back the exit; what it writes later is still delivered.
+QUIET = 1.0
+#: After the process' exit: how long a reader on the host may refuse to read, in seconds (runc's shim waits as long).
+STUCK = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+class OutputPump:
+    """One output stream, guest to host. Lives from the start of the process until its end of file, or its deletion."""
+
+    def __init__(self, read: Callable[[int], Awaitable[bytes]], write: Callable[[bytes], Awaitable[None]]) -> None:
+        self._read = read
+        self._write = write
+        self._done = anyio.Event()
+        self._since = time.monotonic()
+        self._patience = QUIET
+
+    async def run(self) -> None:
+        """Pump until end of file, a lost guest, or cancellation."""
+        try:
+            while data := await self._next():
+                self._turn(STUCK)
+                await self._write(data)
+        except AgentError as error:
+            _log.debug("output stream ended: %s", error)
+        finally:
+            self._done.set()
+
+    async def _next(self) -> bytes:
+        self._turn(QUIET)
+        return await self._read(CHUNK)
+
+    def _turn(self, patience: float) -> None:
+        self._since = time.monotonic()
+        self._patience = patience
+
+    async def drained(self) -> None:
+        """Called after the exit: return when all output is delivered, or nobody can wait for it any longer."""
+        called = time.monotonic()
+        while not self._done.is_set():
+            left = max(self._since, called) + self._patience - time.monotonic()
+            if left <= 0:
+                return
+            with anyio.move_on_after(left):
+                await self._done.wait()
+
+
+def output_pumps(agent: AgentClient, container_id: str, exec_id: str, stdio: Stdio, terminal: bool) -> list[OutputPump]:
+    """The pumps of a process; a terminal has one output only."""
+
+    async def stdout(size: int) -> bytes:
+        return await agent.read_stdout(container_id, exec_id, size)
+
+    async def stderr(size: int) -> bytes:
+        return await agent.read_stderr(container_id, exec_id, size)
+
+    pumps = [OutputPump(stdout, stdio.write_stdout)]
+    if not terminal:
+        pumps.append(OutputPump(stderr, stdio.write_stderr))
+    return pumps
+
+
+async def pump_stdin(agent: AgentClient, container_id: str, exec_id: str, stdio: Stdio) -> None:
+    """Feed standard input until its end, then close it in the guest; ends quietly when the process is gone."""
+    try:
+        if stdio.has_stdin:
+            while data := await stdio.read_stdin(CHUNK):
+                await _write_all(agent, container_id, exec_id, data)
+        await agent.close_stdin(container_id, exec_id)
+    except AgentError as error:
+        _log.debug("standard input of %s/%s ended: %s", container_id, exec_id, error)
+
+
+async def _write_all(agent: AgentClient, container_id: str, exec_id: str, data: bytes) -> None:
+    while data:
+        written = await agent.write_stdin(container_id, exec_id, data)
+        data = data[written:]

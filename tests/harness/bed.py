@@ -1,0 +1,169 @@
+"""A bed: a private containerd with images and a pod network, and the machine as it was when it is gone."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.harness import cni, paths
+from tests.harness.command import CommandError, run
+from tests.harness.containerd import Containerd
+from tests.harness.containerd_config import ContainerdPaths, render
+from tests.harness.ctr import Ctr
+from tests.harness.images import BUSYBOX, PAUSE, standard_archive
+from tests.harness.inventory import STANDING, Scope
+from tests.harness.leaks import LeakCheck
+from tests.harness.runtimes import KATA, Runtime
+
+#: Namespaces the images are imported into: ctr's and CRI's.
+NAMESPACES = ("default", "k8s.io")
+
+
+class BedError(Exception):
+    """The bed can't be made here; one line that says why."""
+
+
+@dataclass(frozen=True)
+class Bed:
+    """A running bed; made and ended by `open_bed`."""
+
+    directory: Path
+    containerd: Containerd
+    network: cni.PodNetwork
+    runtime: Runtime
+
+    @property
+    def socket(self) -> Path:
+        """containerd's gRPC socket."""
+        return self.containerd.socket
+
+    @property
+    def pod_logs(self) -> Path:
+        """Parent of the log directories of pods."""
+        return self.directory / "pod-logs"
+
+    def ctr(self, namespace: str = "default") -> Ctr:
+        """A ctr for this containerd, whose `run` uses the bed's runtime."""
+        return Ctr(self.socket, self.runtime, namespace)
+
+    def scope(self) -> Scope:
+        """Where this bed may leave something."""
+        expected = frozenset({self.containerd.pid}) if self.containerd.pid else frozenset[int]()
+        return Scope((self.containerd.reaper_pid,), expected, self.directory, self.network.bridge)
+
+    def leak_check(self) -> LeakCheck:
+        """A check that compares later moments with this one."""
+        return LeakCheck(self.scope)
+
+
+@contextmanager
+def open_bed(
+    name: str, runtime: Runtime = KATA, configuration: Path = paths.CONFIGURATION, debug: bool = False
+) -> Iterator[Bed]:
+    """A bed below `build/bed/<name>` whose kata handler uses `configuration`; ends with everything it ran.
+
+    `containerd.log` stays for a person to read. Raises `BedError` if a bed of that name is in use, or can't be made.
+    """
+    directory = paths.BEDS / name
+    with ExitStack() as stack:
+        stack.enter_context(_exclusive(directory))
+        remove_leftovers(directory)
+        standing = {path for path in STANDING if path.exists()}
+        stack.callback(_remove_standing, standing)
+        forwarding = cni.ForwardingGuard()
+        stack.callback(forwarding.restore)
+        network = cni.PodNetwork.for_bed(directory)
+        stack.callback(network.remove)
+        stack.callback(remove_leftovers, directory)
+        containerd = _make_containerd(directory, network, configuration, debug)
+        stack.callback(containerd.close)
+        containerd.start()
+        bed = Bed(directory, containerd, network, runtime)
+        archive = standard_archive(paths.IMAGES)
+        for namespace in NAMESPACES:
+            bed.ctr(namespace).import_archive(archive)
+        yield bed
+
+
+def _make_containerd(directory: Path, network: cni.PodNetwork, configuration: Path, debug: bool) -> Containerd:
+    private = ContainerdPaths(
+        root=directory / "root",
+        state=directory / "state",
+        socket=paths.socket_path(directory, "c.sock"),
+        cni_conf=directory / "cni" / "net.d",
+        opt=directory / "opt",
+    )
+    network.write(private.cni_conf, directory / "cni" / "leases")
+    text = render(private, pause_image=PAUSE, kata_config=configuration, cni_bin=cni.PLUGINS, debug=debug)
+    config = directory / "config.toml"
+    config.write_text(text)
+    log = directory / "containerd.log"
+    log.unlink(missing_ok=True)
+    search_path = f"{paths.PREFIX / 'bin'}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    # The private installation's configuration is also what a bare `ctr run` finds.
+    return Containerd(config, private.socket, log, search_path, {"KATA_CONF_FILE": str(configuration)})
+
+
+@contextmanager
+def _exclusive(directory: Path) -> Iterator[None]:
+    """Hold the bed's lock, which goes with this process."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise BedError(f"{directory} is in use by another run: wait for it, or end it") from error
+        yield
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Unmount and remove what an earlier bed, perhaps a killed one, left in `directory`; the log and the lock stay."""
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for mount in sorted((one for one in mounts if Path(one).is_relative_to(directory)), reverse=True):
+        run("umount", "--lazy", mount, timeout=10)
+    for entry in directory.iterdir():
+        if entry.name in ("lock", "containerd.log", "config.toml"):
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _remove_standing(before: set[Path]) -> None:
+    """Remove the standing directories that were not there before and are empty."""
+    for path in sorted(STANDING - before, reverse=True):
+        try:
+            path.rmdir()
+        except OSError:
+            continue
+    for namespace in NAMESPACES:
+        for path in Path("/sys/fs/cgroup").glob(f"*/{namespace}"):
+            try:
+                path.rmdir()
+            except OSError:
+                continue
+
+
+def missing_here() -> str | None:
+    """One line about what a bed needs and this machine lacks; None if nothing."""
+    if os.geteuid():
+        return "root is needed to run containerd: use sudo"
+    for program in ("containerd", "ctr", "runc", "ip", "tc"):
+        if shutil.which(program) is None:
+            return f"{program} is missing: run make setup"
+    if not cni.PLUGINS.is_dir():
+        return f"{cni.PLUGINS} is missing: run make setup"
+    try:
+        run("ip", "-json", "link", "show", timeout=10).check()
+    except CommandError as error:
+        return str(error)
+    return None
+
+
+__all__ = ["BUSYBOX", "PAUSE", "Bed", "BedError", "missing_here", "open_bed"]

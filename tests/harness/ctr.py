@@ -1,0 +1,82 @@
+"""containerd's own command line client, as the tests use it: arguments in, a `Result` out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from tests.harness.command import Result, run
+from tests.harness.images import BUSYBOX
+from tests.harness.runtimes import KATA, Runtime
+
+
+class Ctr:
+    """`ctr` for one containerd and one namespace. A call past its deadline (seconds) raises `CommandError`."""
+
+    def __init__(self, socket: Path, runtime: Runtime = KATA, namespace: str = "default") -> None:
+        self._socket = socket
+        self._runtime = runtime
+        self.namespace = namespace
+
+    def __call__(self, *arguments: str | Path, timeout: float = 60.0, stdin: bytes = b"") -> Result:
+        """Any ctr command; its exit status is in the result."""
+        return run("ctr", "-a", self._socket, "-n", self.namespace, *arguments, timeout=timeout, stdin=stdin)
+
+    def run(
+        self,
+        container: str,
+        *command: str,
+        options: Iterable[str] = ("--rm",),
+        image: str = BUSYBOX,
+        timeout: float = 120.0,
+        stdin: bytes = b"",
+    ) -> Result:
+        """`ctr run` of a container from `image`; in the foreground unless `options` has `--detach`."""
+        words = ("run", *options, "--runtime", self._runtime.type, image, container, *command)
+        return self(*words, timeout=timeout, stdin=stdin)
+
+    def run_detached(self, container: str, *command: str, options: Iterable[str] = (), timeout: float = 120.0) -> None:
+        """Start a container and leave it running; raises `CommandError` if it does not start."""
+        self.run(container, *command, options=("--detach", *options), timeout=timeout).check()
+
+    def exec(
+        self,
+        container: str,
+        *command: str,
+        exec_id: str = "exec-1",
+        options: Iterable[str] = (),
+        timeout: float = 60.0,
+        stdin: bytes = b"",
+    ) -> Result:
+        """`ctr task exec` in the foreground."""
+        words = ("task", "exec", "--exec-id", exec_id, *options, container, *command)
+        return self(*words, timeout=timeout, stdin=stdin)
+
+    def kill(
+        self, container: str, signal: str = "SIGKILL", options: Iterable[str] = (), timeout: float = 30.0
+    ) -> Result:
+        """`ctr task kill`."""
+        return self("task", "kill", "--signal", signal, *options, container, timeout=timeout)
+
+    def delete(self, container: str, options: Iterable[str] = (), timeout: float = 30.0) -> Result:
+        """`ctr task delete`: the exit status of the task is the result's."""
+        return self("task", "delete", *options, container, timeout=timeout)
+
+    def remove(self, container: str, timeout: float = 60.0) -> None:
+        """Kill and delete the task if there is one, then the container and its snapshot; raises `CommandError`."""
+        if container in self.tasks(timeout):
+            self("task", "delete", "--force", container, timeout=timeout)
+        self("container", "delete", container, timeout=timeout).check()
+
+    def tasks(self, timeout: float = 30.0) -> dict[str, str]:
+        """Status (RUNNING, STOPPED, ...) by container."""
+        rows = self("task", "list", timeout=timeout).check().text.splitlines()[1:]
+        return {fields[0]: fields[-1] for fields in (row.split() for row in rows) if fields}
+
+    def containers(self, timeout: float = 30.0) -> list[str]:
+        """Ids of all containers of the namespace."""
+        return self("container", "list", "-q", timeout=timeout).check().text.split()
+
+    def import_archive(self, archive: Path, timeout: float = 60.0) -> None:
+        """Import and unpack the images of an OCI layout archive; raises `CommandError`."""
+        self("images", "import", archive, timeout=timeout).check()

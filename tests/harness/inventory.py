@@ -1,0 +1,221 @@
+"""What a pod may leave on a machine, at one moment: processes, mounts, network, sockets, cgroups, files.
+
+Each source is a function from a `Scope` to a mapping of keys (that make an item unique) to descriptions (for a person).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.harness import processes
+from tests.harness.command import run
+
+#: Programs of a pod, by the kernel's name for them (15 characters): looked for among orphans as well.
+POD_PROGRAMS = re.compile(r"^(qemu-system-|virtiofsd|containerd-shim)")
+
+#: Directories that stay when their last entry goes: made by containerd, ctr, runc, iproute2 and the shim for all pods.
+STANDING = frozenset(
+    Path(path)
+    for path in (
+        "/run/containerd",
+        "/run/containerd/s",
+        "/run/containerd/fifo",
+        "/run/containerd/runc",
+        "/run/containerd/runc/default",
+        "/run/containerd/runc/k8s.io",
+        "/run/kata",
+        "/run/kata-containers",
+        "/run/kata-containers/shared",
+        "/run/kata-containers/shared/sandboxes",
+        "/run/netns",
+        "/var/lib/cni",
+        "/var/lib/cni/results",
+        "/var/lib/cni/networks",
+    )
+)
+
+#: Below /run, but other programs' business.
+_FOREIGN_RUN = ("dbus", "lock", "log", "systemd", "udev", "user", "postgresql", "sendsigs.omit.d", "netns", "shm")
+
+#: Cgroups that the distribution's init manages.
+_FOREIGN_CGROUPS = ("system.slice", "user.slice", "init.scope", "process_api")
+
+_TEMPORARY = re.compile(r"kata|qemu|virtiofs|containerd|ctr-|runc", re.IGNORECASE)
+_DEFAULT_QDISCS = frozenset({"noqueue", "fq_codel", "pfifo_fast", "mq", "fq"})
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Where to look: the roots of process trees, pids that belong there, the directory and the bridge of the bed."""
+
+    roots: tuple[int, ...] = ()
+    expected: frozenset[int] = frozenset()
+    bed: Path | None = None
+    bridge: str = ""
+
+
+def process_items(scope: Scope) -> dict[str, str]:
+    """Every process below the roots, and a pod's programs among the orphans of the whole machine."""
+    table = processes.process_table()
+    below = processes.descendants((os.getpid(), *scope.roots), table)
+    orphans = [one for one in table.values() if one.parent == 1 and POD_PROGRAMS.match(one.name)]
+    unexpected = {one for one in (*below, *orphans) if one.pid not in scope.expected and one.pid not in scope.roots}
+    return {f"{one.pid}@{one.start_time}": str(one) for one in unexpected}
+
+
+def mount_items(scope: Scope) -> dict[str, str]:
+    """Mounts of this mount namespace, except those of package builds and of other beds."""
+    items = {}
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.split()
+        where = Path(fields[4].encode().decode("unicode_escape"))
+        kind, source = fields[fields.index("-") + 1 :][:2]
+        if not _is_foreign_mount(where, scope):
+            items[f"{fields[0]} {where}"] = f"{where} ({kind} of {source})"
+    return items
+
+
+def _is_foreign_mount(where: Path, scope: Scope) -> bool:
+    if scope.bed is not None and where.is_relative_to(scope.bed.parent):
+        return not where.is_relative_to(scope.bed)
+    return where.is_relative_to("/tmp") and not _TEMPORARY.search(str(where))
+
+
+def link_items(scope: Scope) -> dict[str, str]:
+    """Network interfaces of this namespace (taps, veth ends, ...), except bridges of beds and what other beds' hold."""
+    items = {}
+    for link in _ip_json("link", "show"):
+        name, master = str(link["ifname"]), str(link.get("master", ""))
+        if name != scope.bridge and (not master or master == scope.bridge) and not _is_bed_bridge(name):
+            items[f"{link['ifindex']} {name}"] = f"{name} (master {master})" if master else name
+    return items
+
+
+def _is_bed_bridge(name: str) -> bool:
+    return re.fullmatch(r"kt-[0-9a-f]{8}", name) is not None
+
+
+def qdisc_items(scope: Scope) -> dict[str, str]:
+    """Queueing disciplines that somebody put onto an interface of this namespace."""
+    done = run("tc", "-json", "qdisc", "show", timeout=10).check()
+    rows = json.loads(done.stdout or b"[]")
+    return {
+        f"{row['dev']} {row['kind']} {row['handle']}": f"{row['kind']} on {row['dev']}"
+        for row in rows
+        if row["kind"] not in _DEFAULT_QDISCS
+    }
+
+
+def _ip_json(*arguments: str) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = json.loads(run("ip", "-json", *arguments, timeout=10).check().stdout or b"[]")
+    return rows
+
+
+def netns_items(scope: Scope) -> dict[str, str]:
+    """Handles of network namespaces."""
+    return {str(path): str(path) for path in _entries(Path("/run/netns"))}
+
+
+def cgroup_items(scope: Scope) -> dict[str, str]:
+    """Cgroups of all hierarchies, v1 and v2, that the init system does not manage."""
+    top = Path("/sys/fs/cgroup")
+    unified = (top / "cgroup.controllers").exists()
+    hierarchies = [top] if unified else [path for path in _entries(top) if path.is_dir() and not path.is_symlink()]
+    items = {}
+    for hierarchy in hierarchies:
+        for path in _directories(hierarchy, _FOREIGN_CGROUPS):
+            items[str(path)] = str(path)
+    return _without_standing_parents(items)
+
+
+def _without_standing_parents(items: dict[str, str]) -> dict[str, str]:
+    """Drop the namespaces' own cgroups (`default`, `k8s.io`), which containerd's runtimes leave standing when empty."""
+    return {path: text for path, text in items.items() if Path(path).name not in ("default", "k8s.io")}
+
+
+def socket_items(scope: Scope) -> dict[str, str]:
+    """Bound UNIX sockets that belong to pods: shims, VMs and helpers."""
+    items = {}
+    for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
+        fields = line.split(maxsplit=7)
+        path = fields[7] if len(fields) == 8 else ""
+        if path.startswith(("/run/containerd/s/", "/run/kata", "/run/vc/", "@containerd-shim")):
+            items[path] = path
+    return items
+
+
+def file_items(scope: Scope) -> dict[str, str]:
+    """Files below /run, in /dev/shm, CNI's state, and what in /tmp is named like one of our programs."""
+    roots = [path for path in _entries(Path("/run")) if path.name not in _FOREIGN_RUN]
+    roots += _entries(Path("/dev/shm"))
+    roots += [path for path in _entries(Path("/tmp")) if _TEMPORARY.search(path.name)]
+    found = [path for root in roots for path in (root, *_walk(root))]
+    found += list(_walk(Path("/var/lib/cni")))
+    return {str(path): str(path) for path in found if path not in STANDING}
+
+
+def loop_items(scope: Scope) -> dict[str, str]:
+    """Loop devices in use."""
+    backing = Path("/sys/block").glob("loop*/loop/backing_file")
+    return {str(path.parts[3]): f"/dev/{path.parts[3]} of {path.read_text().strip()}" for path in backing}
+
+
+def bundle_items(scope: Scope) -> dict[str, str]:
+    """Bundles, CRI directories and address leases in the bed's own containerd."""
+    if scope.bed is None:
+        return {}
+    patterns = (
+        "*/io.containerd.runtime.v2.task/*/*",
+        "*/io.containerd.grpc.v1.cri/sandboxes/*",
+        "*/io.containerd.grpc.v1.cri/containers/*",
+        "cni/leases/*/[0-9]*",
+    )
+    return {str(path): str(path) for pattern in patterns for path in scope.bed.glob(pattern)}
+
+
+def _entries(directory: Path) -> list[Path]:
+    try:
+        return sorted(directory.iterdir())
+    except OSError:
+        return []
+
+
+def _walk(directory: Path) -> Iterator[Path]:
+    """Everything below a directory; what vanishes meanwhile is not there."""
+    for parent, directories, files in os.walk(directory):
+        for name in (*directories, *files):
+            yield Path(parent, name)
+
+
+def _directories(directory: Path, foreign: Iterable[str]) -> Iterator[Path]:
+    for parent, directories, _ in os.walk(directory):
+        directories[:] = [name for name in directories if name not in foreign]
+        for name in directories:
+            yield Path(parent, name)
+
+
+#: All sources, by the plural that a report uses.
+SOURCES: Mapping[str, Callable[[Scope], dict[str, str]]] = {
+    "processes": process_items,
+    "mounts": mount_items,
+    "network interfaces": link_items,
+    "queueing disciplines": qdisc_items,
+    "network namespace handles": netns_items,
+    "cgroups": cgroup_items,
+    "sockets": socket_items,
+    "files": file_items,
+    "loop devices": loop_items,
+    "bundles and leases": bundle_items,
+}
+
+Inventory = Mapping[str, Mapping[str, str]]
+
+
+def take(scope: Scope) -> Inventory:
+    """The inventory of this moment."""
+    return {kind: source(scope) for kind, source in SOURCES.items()}

@@ -1,0 +1,54 @@
+"""Contract: containerd's mount options become flags and data as mount(8) would have them; nothing leaves the rootfs."""
+
+from __future__ import annotations
+
+import pytest
+from sandbox import mounts
+from sandbox.errors import InvalidArgumentError, SandboxError, UnimplementedError
+from sandbox.interface import Mount
+
+
+def test_flags_and_data_are_split_and_propagation_is_dropped():
+    flags, data = mounts.parse_options(["ro", "nosuid", "rprivate", "lowerdir=/a:/b", "index=off", "defaults"])
+    assert flags == 0x1 | 0x2
+    assert data == ["lowerdir=/a:/b", "index=off"]
+
+
+def test_later_options_win():
+    assert mounts.parse_options(["ro", "rw"])[0] == 0
+    assert mounts.parse_options(["rw", "ro"])[0] == 1
+
+
+def test_a_loop_mount_is_refused_clearly():
+    with pytest.raises(UnimplementedError, match="loop"):
+        mounts.parse_options(["loop"])
+
+
+def test_a_target_outside_the_rootfs_is_refused(tmp_path):
+    with pytest.raises(InvalidArgumentError, match="leaves the root file system"):
+        mounts.mount_rootfs([Mount("tmpfs", "tmpfs", "../../etc")], tmp_path / "rootfs")
+
+
+def test_a_missing_bind_source_is_named(tmp_path):
+    with pytest.raises(InvalidArgumentError, match=r"/no/such/dir does not exist"):
+        mounts.mount_rootfs([Mount("bind", "/no/such/dir", options=("rbind",))], tmp_path)
+
+
+def test_a_mount_that_fails_names_what_and_why(tmp_path):
+    with pytest.raises(SandboxError, match=r"mount nosuchfs dev on .*: .+"):
+        mounts.mount_rootfs([Mount("nosuchfs", "dev")], tmp_path)
+
+
+def test_overlay_data_longer_than_a_page_is_made_relative(tmp_path, monkeypatch):
+    layers = [tmp_path / "snapshots" / str(number) / "fs" for number in range(120)]
+    seen = []
+    monkeypatch.setattr(mounts, "mount", lambda source, target, kind, flags, data: seen.append(data))
+    for layer in layers:
+        layer.mkdir(parents=True)
+    option = "lowerdir=" + ":".join(str(layer) for layer in layers)
+    assert len(option) > 4096
+
+    mounts.mount_rootfs([Mount("overlay", "overlay", options=(option,))], tmp_path)
+
+    assert len(seen[0]) < 4096
+    assert seen[0].startswith("lowerdir=0/fs:1/fs:")

@@ -1,0 +1,49 @@
+"""The ways in which a stream or a connection fails, and the statuses that tell the other side or the caller."""
+
+from __future__ import annotations
+
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
+
+from ttrpc.envelope import RpcStatus
+from ttrpc.frame import MESSAGE_MAX
+
+#: An error's text on the wire is cut to this many characters: it may quote what the peer sent.
+TEXT_MAX = 16 * 1024
+
+
+class OversizedMessageError(ValueError):
+    """A message is larger than a frame may carry; `length` is its size in bytes."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__(f"message length {length} exceed maximum message size of {MESSAGE_MAX}")
+        self.length = length
+
+
+class StreamClosedError(RuntimeError):
+    """The stream has ended, or this side has said that it sends no more."""
+
+
+def rpc_status(code: Status, text: str) -> RpcStatus:
+    """Return the status message for `code`, with `text` cut to what is sensible on a wire."""
+    return RpcStatus(code.value, text if len(text) <= TEXT_MAX else text[: TEXT_MAX - 3] + "...")
+
+
+def from_grpc_error(error: GRPCError) -> RpcStatus:
+    """Return what `error` is on the wire. `details`, where given, are encoded `google.protobuf.Any` messages."""
+    details = tuple(bytes(detail) for detail in error.details or ())
+    return rpc_status(error.status, error.message or "")._replace(details=details)
+
+
+def to_grpc_error(status: RpcStatus) -> GRPCError:
+    """Return the exception for a received `status`; a code that gRPC does not know becomes UNKNOWN."""
+    try:
+        code = Status(status.code)
+    except ValueError:
+        return GRPCError(Status.UNKNOWN, f"code {status.code}: {status.message}", status.details or None)
+    return GRPCError(code, status.message, status.details or None)
+
+
+def closed(cause: str) -> GRPCError:
+    """Return the error of every call on a connection that was lost; its text is the one containerd looks for."""
+    return GRPCError(Status.UNAVAILABLE, f"ttrpc: closed: {cause}")
