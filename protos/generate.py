@@ -27,7 +27,7 @@ Tree = dict[Path, str]
 # The compiler imports Google's runtime for the sake of one annotation, and keeps it where a message has that name.
 _UNWANTED = "from google.protobuf.descriptor import"
 # The compiler formats through ruff, which would otherwise take the configuration of whatever folder it runs in.
-_RUFF_CONFIGURATION = "line-length = 110\n"
+_RUFF_CONFIGURATION = "line-length = 120\n"
 
 
 class GenerationError(Exception):
@@ -59,7 +59,12 @@ def render() -> Tree:
 
 def stale_files(tree: Tree, package: Path = PACKAGE) -> list[Path]:
     """The files that differ from `tree`, are missing, or should not be there."""
-    present = {p.relative_to(package) for folder in _folders(package) for p in folder.rglob("*.py*") if "__pycache__" not in p.parts}
+    present = {
+        p.relative_to(package)
+        for folder in _folders(package)
+        for p in folder.rglob("*.py*")
+        if "__pycache__" not in p.parts
+    }
     differing = {path for path, content in tree.items() if path in present and (package / path).read_text() != content}
     return sorted((present - tree.keys()) | (tree.keys() - present) | differing)
 
@@ -82,7 +87,11 @@ def _folders(package: Path) -> list[Path]:
 def _rich_tree(work: Path) -> Tree:
     out = work / "rich"
     out.mkdir()
-    _protoc(work, f"--python_betterproto2_out={out}", "--python_betterproto2_opt=client_generation=async,server_generation=async")
+    _protoc(
+        work,
+        f"--python_betterproto2_out={out}",
+        "--python_betterproto2_opt=client_generation=async,server_generation=async",
+    )
     return {Path("gen") / p.relative_to(out): _without_unwanted(p.read_text()) for p in out.rglob("*.py*")}
 
 

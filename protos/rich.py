@@ -11,12 +11,12 @@ ones; enum values without a name become nameless members; absent submessages and
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 from protos.lean import wire
 from protos.lean.wire import EncodeError
-from protos.rich_fields import Convert, Field, Fold, Put
+from protos.rich_fields import Field, Put
 
 
 class Table:
@@ -41,9 +41,9 @@ class Table:
         return [(f.name, f.default) for f in self._fields if f.container]
 
     @cached_property
-    def _readers(self) -> dict[int, tuple[str, Convert | None, Fold | None]]:
-        """By tag: the attribute, and how a value replaces it (convert) or else goes into what is there (fold)."""
-        return {tag: (f.name, convert, fold) for f in self._fields for tag, convert, fold in f.readers()}
+    def _readers(self) -> dict[int, tuple[str, Callable[..., Any], bool]]:
+        """By tag: the attribute, a function that takes the raw value, and whether it needs what is there already."""
+        return {tag: (f.name, take, folds) for f in self._fields for tag, take, folds in f.readers()}
 
     @cached_property
     def _writers(self) -> list[tuple[str, Put, bytes, bool]]:
@@ -52,7 +52,7 @@ class Table:
 
     def new(self) -> Any:
         """An empty message."""
-        message = object.__new__(self._type)
+        message: Any = object.__new__(self._type)
         values = message.__dict__
         values.update(self._shared)
         for name, container in self._containers:
@@ -68,11 +68,8 @@ class Table:
             if reader is None:
                 unknown += wire.raw_field(tag, raw)
                 continue
-            name, convert, fold = reader
-            if fold is None:
-                values[name] = convert(raw)
-            else:
-                values[name] = fold(values[name], raw, budget)
+            name, take, folds = reader
+            values[name] = take(values[name], raw, budget) if folds else take(raw)
         if unknown:
             values["_unknown_fields"] += bytes(unknown)
 
@@ -95,12 +92,17 @@ class Table:
         out += values["_unknown_fields"]
 
 
-@cache
+_tables: dict[type, Table] = {}
+
+
 def table_of(message_type: type) -> Table:
     """The table of a message class; TypeError for a class that is none."""
-    if not hasattr(message_type, "__dataclass_fields__"):
-        raise TypeError(f"{message_type.__name__} is not a message class")
-    return Table(message_type)
+    table = _tables.get(message_type)
+    if table is None:
+        if not hasattr(message_type, "__dataclass_fields__"):
+            raise TypeError(f"{message_type.__name__} is not a message class")
+        table = _tables[message_type] = Table(message_type)
+    return table
 
 
 def encode(message: Any) -> bytes:

@@ -12,12 +12,13 @@ from struct import Struct
 from typing import Any, Protocol
 
 from protos.lean import wire
-from protos.lean.wire import DecodeError, EncodeError
+from protos.lean.wire import EncodeError
 
 Convert = Callable[[Any], Any]
 Fold = Callable[[Any, Any, list[int]], Any]
 Put = Callable[[bytearray, bytes, Any], None]
-Reader = tuple[int, Convert | None, Fold | None]
+# A tag, a function, and whether that is a Fold (takes what is there already, and the budget) or a Convert.
+Reader = tuple[int, Convert | Fold, bool]
 
 _DOUBLE = Struct("<d")
 
@@ -60,18 +61,18 @@ class Field:
         return _tag(self.number, wire.LENGTH if self._packed else _WIRE_TYPES[self._kind])
 
     def readers(self) -> list[Reader]:
-        """Each tag under which the field may arrive, with what to do then: convert and replace, or fold."""
+        """Each tag under which the field may arrive, with what to do then."""
         number, own = self.number << 3, self.number << 3 | _WIRE_TYPES[self._kind]
         if self._kind == "map":
-            return [(own, None, self._map_fold())]
+            return [(own, self._map_fold(), True)]
         if self._kind == "message":
             fold = _append_message if self._repeated else _merge_message
-            return [(own, None, fold(self._tables(self._class())))]
+            return [(own, fold(self._tables(self._class())), True)]
         convert = self._converter(self._kind)
         if not self._repeated:
-            return [(own, convert, None)]
-        packed = [(number | wire.LENGTH, None, _extend_packed(convert))] if self._packed else []
-        return [(own, None, _append(convert)), *packed]
+            return [(own, convert, False)]
+        packed = [(number | wire.LENGTH, _extend_packed(convert), True)] if self._packed else []
+        return [(own, _append(convert), True), *packed]
 
     def writer(self) -> Put:
         """The function that appends the field, tag included."""
@@ -170,8 +171,8 @@ def _append_message(table: MessageTable) -> Fold:
 
 def _fold_entry(value_tag: int, convert: Convert, zero: Any) -> Fold:
     def fold(entries: dict[str, Any], raw: bytes, _budget: list[int]) -> dict[str, Any]:
-        key, value = wire.map_entry(raw, value_tag, zero)
-        entries[key] = convert(value)
+        key, value = wire.map_entry(raw, value_tag, convert, zero)
+        entries[key] = value
         return entries
 
     return fold
@@ -180,13 +181,13 @@ def _fold_entry(value_tag: int, convert: Convert, zero: Any) -> Fold:
 def _fold_message_entry(table: MessageTable) -> Fold:
     def fold(entries: dict[str, Any], raw: bytes, budget: list[int]) -> dict[str, Any]:
         wire.spend(budget)
-        key, message = b"", table.new()
+        key, message = "", table.new()
         for tag, item in wire.fields(raw):
             if tag == 10:
-                key = item
+                key = item.decode()
             elif tag == 18:
                 table.merge(message, item, budget)
-        entries[key.decode()] = message
+        entries[key] = message
         return entries
 
     return fold
@@ -257,8 +258,8 @@ _CONVERTERS: dict[str, Convert] = {
     "uint32": wire.uint32,
     "uint64": int,
 }
-# What an entry of a map may leave out, as it would be on the wire.
-_ZEROS: dict[str, Any] = {"string": b"", "uint64": 0}
+# The values that an entry of a map may leave out.
+_ZEROS: dict[str, Any] = {"string": "", "uint64": 0}
 _PUTS: dict[str, Put] = {
     "bool": wire.put_bool,
     "bytes": wire.put_bytes,

@@ -29,7 +29,6 @@ from sandbox.errors import (
 from sandbox.guest_errors import guest_errors
 from sandbox.guest_spec import guest_spec
 from sandbox.interface import CreateRequest, Mount, Stdio
-from sandbox.machine import Machine
 from sandbox.phases import Phases
 from sandbox.plan import SandboxPlan, host_size, plan_sandbox
 from sandbox.volumes import plan_volumes
@@ -102,7 +101,7 @@ class Creation:
             raise FailedPreconditionError(f"sandbox {sandbox.identity.sandbox_id} is not running")
         with self._phases.phase("config"):
             plan = self._plan(spec, kind)
-        machine = Machine(plan, sandbox.directory)
+        machine = sandbox.make_machine(plan, sandbox.directory)
         await machine.boot(self._phases)
         sandbox.adopt(machine, self.container_id)
         self._tell(

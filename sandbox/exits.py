@@ -56,7 +56,7 @@ class Exits:
         await self._keep_stats(container)
         if status == EXIT_KILLED and _oom_kills(container):
             self.publish_oom(container)
-        others = [item for item in container.execs.values() if item.is_running]
+        others: list[Process] = [item for item in container.execs.values() if item.is_running]
         if container.id == self._sandbox.root_id:
             others += [item.init for item in self._sandbox.containers.values() if item is not container]
             if not self._is_lost():

@@ -26,6 +26,8 @@ from sandbox.rundir import RunDirectory
 from sandbox.share import SharedDirectory
 
 T = TypeVar("T")
+#: Makes the machine that a plan describes.
+MakeMachine = Callable[[SandboxPlan, RunDirectory], "Machine"]
 
 #: How long QEMU may take to be up, in seconds; the boot of the guest is the agent's dial timeout.
 VM_START_TIMEOUT = 20.0
@@ -41,16 +43,11 @@ _log = logging.getLogger(__name__)
 class Machine:
     """One VM, from `boot` to `close`. `share` is open for mounts as soon as the machine is made."""
 
-    def __init__(self, plan: SandboxPlan, directory: RunDirectory) -> None:
+    def __init__(self, plan: SandboxPlan, vm: Vm, virtiofsd: Virtiofsd | None) -> None:
         self.plan = plan
-        self._directory = directory
+        self.vm = vm
+        self.virtiofsd = virtiofsd
         self.share = SharedDirectory(plan.shared_dir)
-        self.vm: Vm = QemuVm(plan.vm, on_spawn=partial(directory.record_process, "qemu"))
-        self.virtiofsd = (
-            Virtiofsd(plan.virtiofsd, on_spawn=partial(directory.record_process, "virtiofsd"))
-            if plan.virtiofsd
-            else None
-        )
         self._agent: AgentClient | None = None
         self.lost = anyio.Event()
         self.cause = ""
@@ -197,3 +194,12 @@ class Machine:
                 await agent.destroy_sandbox()
         except AgentError as error:
             _log.info("orderly stop of the guest: %s", error)
+
+
+def make_machine(plan: SandboxPlan, directory: RunDirectory) -> Machine:
+    """The real machine: QEMU and virtiofsd, journalled as soon as they have a pid."""
+    vm = QemuVm(plan.vm, on_spawn=partial(directory.record_process, "qemu"))
+    virtiofsd = None
+    if plan.virtiofsd:
+        virtiofsd = Virtiofsd(plan.virtiofsd, on_spawn=partial(directory.record_process, "virtiofsd"))
+    return Machine(plan, vm, virtiofsd)

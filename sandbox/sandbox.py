@@ -37,7 +37,7 @@ from sandbox.interface import (
     SandboxIdentity,
 )
 from sandbox.lifecycle import Created
-from sandbox.machine import Machine
+from sandbox.machine import Machine, MakeMachine, make_machine
 from sandbox.process import Process
 from sandbox.rundir import RunDirectory, run_dir_for
 
@@ -65,11 +65,13 @@ class Sandbox:
         open_stdio: OpenStdio,
         publish: Publish,
         load_config: Callable[..., config.Config] = config.load,
+        make_machine: MakeMachine = make_machine,
     ) -> None:
         self.identity = identity
         self.publish = publish
         self.open_stdio = open_stdio
         self.load_config = load_config
+        self.make_machine = make_machine
         self.containers: dict[str, Container] = {}
         self.machine: Machine | None = None
         #: The container whose end is the pod's end: the pod's own, or the only one.

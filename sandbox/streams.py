@@ -91,5 +91,5 @@ async def pump_stdin(agent: AgentClient, container_id: str, exec_id: str, stdio:
 
 async def _write_all(agent: AgentClient, container_id: str, exec_id: str, data: bytes) -> None:
     while data:
-        written = await agent.write_stdin(container_id, exec_id, data)
+        written = await agent.write_stdin(container_id, exec_id, data, timeout=None)
         data = data[written:]

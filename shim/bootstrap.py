@@ -6,9 +6,9 @@
 | `ANY`    | 1.6 to 2.2             | `google.protobuf.Any` of options | the plain address |
 | `PARAMS` | 2.3 and later          | `BootstrapParams`                | `BootstrapResult` |
 
-The plain address means "Task version 2 over ttrpc" to all of them. The bytes of the last two are told apart as containerd's
-own `pkg/shim` does: an `Any` decodes as `BootstrapParams` too, so those count only if they name the id and namespace of the
-command line.
+The plain address means "Task version 2 over ttrpc" to all of them. The bytes of the last two are told apart as
+containerd's own `pkg/shim` does: an `Any` decodes as `BootstrapParams` too, so those count only if they name the id
+and namespace of the command line.
 """
 
 from __future__ import annotations
@@ -56,18 +56,17 @@ def answer(dialect: str, address: str) -> bytes:
     """The bytes to print for `address`. The last one is never a space: containerd up to 2.3.3 trims those."""
     if dialect != PARAMS:
         return address.encode()
-    from protos.codec import encode
     from protos.lean.gen.containerd_runtime_bootstrap_v1 import BootstrapResult
 
-    return encode(BootstrapResult(version=TASK_VERSION, address=address, protocol="ttrpc"))
+    return BootstrapResult(version=TASK_VERSION, address=address, protocol="ttrpc").SerializeToString()
 
 
 def _parse_params(data: bytes, instance_id: str, namespace: str) -> Bootstrap | None:
-    from protos.codec import DecodeError, decode
     from protos.lean.gen.containerd_runtime_bootstrap_v1 import BootstrapParams
+    from protos.lean.wire import DecodeError
 
     try:
-        params = decode(BootstrapParams, data)
+        params = BootstrapParams.FromString(data)
     except DecodeError:
         return None
     if params.instance_id != instance_id or params.namespace != namespace:
@@ -86,11 +85,11 @@ def _parse_params(data: bytes, instance_id: str, namespace: str) -> Bootstrap | 
 
 
 def _parse_any(data: bytes) -> Bootstrap:
-    from protos.codec import DecodeError, decode
     from protos.lean.gen.wellknown import Any
+    from protos.lean.wire import DecodeError
 
     try:
-        options = decode(Any, data)
+        options = Any.FromString(data)
     except DecodeError as error:
         raise ShimError(
             f"standard input holds neither BootstrapParams nor options ({len(data)} bytes): {error}"

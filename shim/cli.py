@@ -1,7 +1,7 @@
 """The command line of a shim, in the syntax of Go's `flag` package (containerd runtime v2, "Command Line Interface").
 
-`-name value`, `-name=value` and `--name` are the same; the first argument that is no flag is the action, and what follows it
-is ignored.
+`-name value`, `-name=value` and `--name` are the same; the first argument that is no flag is the action, and what
+follows it is ignored.
 """
 
 from __future__ import annotations

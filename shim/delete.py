@@ -1,7 +1,7 @@
 """The action `delete`: undo what is left of a container when its daemon can't, or may not be, asked any more.
 
-containerd runs it after every container, also after an orderly end, once per container of a dead pod and at the same time
-(runtime v2, "delete"). So it is quick, silent, idempotent, and works from disk alone:
+containerd runs it after every container, also after an orderly end, once per container of a dead pod and at the same
+time (runtime v2, "delete"). So it is quick, silent, idempotent, and works from disk alone:
 
 - a sandbox, or a container that stands alone, takes its whole pod with it, daemon included;
 - a container of a pod whose daemon lives leaves everything alone: the daemon has undone it, or will;
@@ -80,10 +80,9 @@ def _socket_path(invocation: Invocation, bundle: str, sandbox_id: str) -> str:
 
 
 def _response(pid: int) -> bytes:
-    from protos.codec import encode
     from protos.lean.gen.containerd_task_v2 import DeleteResponse
     from protos.lean.gen.wellknown import Timestamp
 
     seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
     exited_at = Timestamp(seconds=seconds, nanos=nanos)
-    return encode(DeleteResponse(pid=pid, exit_status=EXIT_STATUS, exited_at=exited_at))
+    return DeleteResponse(pid=pid, exit_status=EXIT_STATUS, exited_at=exited_at).SerializeToString()

@@ -92,6 +92,9 @@ class _ScannerContext:
     parse_constant = float
 
 
+_SCANNER: Any = _ScannerContext
+
+
 def _loads(text: str) -> Any:
     """`json.loads`, without the 7 ms that importing `json` takes where its C scanner can be had alone."""
     try:
@@ -102,7 +105,7 @@ def _loads(text: str) -> Any:
         return json.loads(text)
     start = len(text) - len(text.lstrip(" \t\r\n"))
     try:
-        value, end = make_scanner(_ScannerContext)(text, start)
+        value, end = make_scanner(_SCANNER)(text, start)
     except StopIteration as error:
         raise ValueError(f"expected a value at character {error.value}") from None
     if text[end:].strip(" \t\r\n"):

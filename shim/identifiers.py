@@ -1,7 +1,7 @@
 """Which ids containerd allows, checked without regular expressions: `start` pays for every import.
 
-The rule is containerd's (`identifiers.Validate`): `^[A-Za-z0-9]+(?:[._-](?:[A-Za-z0-9]+))*$`, at most 76 characters. So an
-id is never empty, never a path, and never `..`.
+The rule is containerd's (`identifiers.Validate`): `^[A-Za-z0-9]+(?:[._-](?:[A-Za-z0-9]+))*$`, at most 76 characters.
+So an id is never empty, never a path, and never `..`.
 """
 
 MAX_LENGTH = 76

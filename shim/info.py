@@ -1,7 +1,7 @@
 """`-info`: what this runtime is and can do, as a `containerd.types.RuntimeInfo` (containerd 2.0 and later).
 
-Only what is true is told: containerd sends a pod what is announced here. User namespaces and recursive read-only mounts are
-not announced, nor any mount type that containerd would otherwise mount itself.
+Only what is true is told: containerd sends a pod what is announced here. User namespaces and recursive read-only
+mounts are not announced, nor any mount type that containerd would otherwise mount itself.
 """
 
 from __future__ import annotations
@@ -12,26 +12,24 @@ from shim.version import RUNTIME_NAME, VERSION
 FEATURES_TYPE = "types.containerd.io/opencontainers/runtime-spec/1/features/Features"
 
 _NAMESPACES = ("cgroup", "ipc", "mount", "network", "pid", "uts")
-_MOUNT_OPTIONS = (
-    "async atime bind dev diratime dirsync exec iversion lazytime loud mand noatime nodev nodiratime noexec noiversion "
-    "nolazytime nomand norelatime nostrictatime nosuid private rbind relatime remount ro rprivate rshared rslave "
-    "runbindable rw shared silent slave strictatime suid sync unbindable"
-).split()
+_MOUNT_OPTIONS = """
+    async atime bind dev diratime dirsync exec iversion lazytime loud mand noatime nodev nodiratime noexec noiversion
+    nolazytime nomand norelatime nostrictatime nosuid private rbind relatime remount ro rprivate rshared rslave
+    runbindable rw shared silent slave strictatime suid sync unbindable
+"""
 
 
 def run() -> bytes:
     """The serialized `RuntimeInfo`."""
-    from protos.codec import encode
     from protos.lean.gen.containerd_types import RuntimeInfo, RuntimeVersion
     from protos.lean.gen.wellknown import Any
 
-    return encode(
-        RuntimeInfo(
-            name=RUNTIME_NAME,
-            version=RuntimeVersion(version=VERSION),
-            features=Any(type_url=FEATURES_TYPE, value=features_json()),
-        )
+    info = RuntimeInfo(
+        name=RUNTIME_NAME,
+        version=RuntimeVersion(version=VERSION),
+        features=Any(type_url=FEATURES_TYPE, value=features_json()),
     )
+    return info.SerializeToString()
 
 
 def features_json() -> bytes:
@@ -41,7 +39,7 @@ def features_json() -> bytes:
     document = {
         "ociVersionMin": "1.0.0",
         "ociVersionMax": "1.1.0",
-        "mountOptions": _MOUNT_OPTIONS,
+        "mountOptions": _MOUNT_OPTIONS.split(),
         "linux": {"namespaces": _NAMESPACES},
     }
     return json.dumps(document, separators=(",", ":")).encode()

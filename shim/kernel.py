@@ -17,7 +17,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def create_sched_core() -> None:
-    """Give this process' group a core scheduling cookie of its own (prctl(2), PR_SCHED_CORE_CREATE). Raises `OSError`."""
+    """Give this process' group a core scheduling cookie of its own (prctl(2), PR_SCHED_CORE_CREATE). Raises
+    `OSError`.
+    """
     _prctl(_PR_SCHED_CORE, _PR_SCHED_CORE_CREATE, 0, _PR_SCHED_CORE_SCOPE_PROCESS_GROUP)
 
 

@@ -1,7 +1,8 @@
 """The text of the executable that containerd runs.
 
-It is generated when the project is installed, because it names the interpreter and the directory of this project: looking
-for them at each start would cost as much as the start itself. `python -m shim.launcher PYTHON ROOT` prints it.
+It is generated when the project is installed, because it names the interpreter and the directory of this project:
+looking for them at each start would cost as much as the start itself. `python -m shim.launcher PYTHON ROOT` prints
+it.
 """
 
 from __future__ import annotations

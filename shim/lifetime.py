@@ -1,8 +1,8 @@
 """When the daemon ends: asked to, or because nobody wants it any more.
 
-containerd may never come (it was killed, or its client gave up, between `start` and the first connection), and after a
-failed `Create` its `Shutdown` may be lost: then nobody would ever end the daemon. So a pod without containers has a limited
-life.
+containerd may never come (it was killed, or its client gave up, between `start` and the first connection), and after
+a failed `Create` its `Shutdown` may be lost: then nobody would ever end the daemon. So a pod without containers has a
+limited life.
 """
 
 from __future__ import annotations

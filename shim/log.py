@@ -1,7 +1,8 @@
-"""The daemon's log: lines in the text format of logrus, written to the bundle's log FIFO, which containerd copies to its own.
+"""The daemon's log: lines in the text format of logrus, written to the bundle's log FIFO, which containerd copies to
+its own.
 
-The daemon never waits for its log. What the FIFO can't take is kept, up to a bound, and written when there is room again;
-beyond the bound lines are dropped, and the next line that gets through says how many.
+The daemon never waits for its log. What the FIFO can't take is kept, up to a bound, and written when there is room
+again; beyond the bound lines are dropped, and the next line that gets through says how many.
 """
 
 from __future__ import annotations

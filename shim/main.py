@@ -1,7 +1,8 @@
 """The executable `containerd-shim-kata-v2`: one action for containerd, then the end.
 
-containerd reads standard output and standard error as one: after success there is nothing but the answer, after failure one
-line that says why, and status 1. Everything here is on the way of each container's start: an import costs its time twice.
+containerd reads standard output and standard error as one: after success there is nothing but the answer, after
+failure one line that says why, and status 1. Everything here is on the way of each container's start: an import costs
+its time twice.
 """
 
 from __future__ import annotations

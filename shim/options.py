@@ -1,7 +1,8 @@
 """The runtime options that containerd carries from its configuration to the shim, as an `Any`.
 
-`ConfigPath` of the runtime's options table (CRI) and `--runtime-config-path` (ctr) arrive as `runtimeoptions.v1.Options`.
-Other types belong to other runtimes, and containerd sends them to any (containerd.runc.v1.Options): they are ignored.
+`ConfigPath` of the runtime's options table (CRI) and `--runtime-config-path` (ctr) arrive as
+`runtimeoptions.v1.Options`. Other types belong to other runtimes, and containerd sends them to any
+(containerd.runc.v1.Options): they are ignored.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ def config_path(type_url: str, value: bytes) -> str:
     """
     if type_url.rpartition("/")[2] not in _OPTION_TYPES:
         return ""
-    from protos.codec import DecodeError, decode
     from protos.lean.gen.runtimeoptions_v1 import Options
+    from protos.lean.wire import DecodeError
 
     try:
-        path = decode(Options, value).config_path
+        path = Options.FromString(value).config_path
     except DecodeError as error:
         raise ShimError(f"runtime options {type_url}: {error}") from error
     if path and not path.startswith("/"):

@@ -1,7 +1,7 @@
 """Where this project and its libraries are imported from.
 
-The helpers and the daemon run isolated (`python -I -S`): neither the environment nor `site` decides what they import, and the
-interpreter is up in half the time. So the two places are found here.
+The helpers and the daemon run isolated (`python -I -S`): neither the environment nor `site` decides what they import,
+and the interpreter is up in half the time. So the two places are found here.
 """
 
 from __future__ import annotations

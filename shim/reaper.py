@@ -1,7 +1,7 @@
 """Reaps the processes that the daemon adopts as a subreaper: what its helpers leave behind when they die.
 
-Each child that somebody waits for is reaped by whoever started it, as soon as its pidfd says so. A zombie that is still one
-after a whole period has no owner.
+Each child that somebody waits for is reaped by whoever started it, as soon as its pidfd says so. A zombie that is
+still one after a whole period has no owner.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The sockets of the daemons: their names, and who listens on them.
 
-The name is the one that Go's shims use (`shim.SocketAddress`), so containerd's tools and tests find it; the limits are
-the kernel's. Whoever binds or removes a socket holds a lock on the directory: of two concurrent starts of a pod one binds
-and the other finds it listening.
+The name is the one that Go's shims use (`shim.SocketAddress`), so containerd's tools and tests find it; the limits
+are the kernel's. Whoever binds or removes a socket holds a lock on the directory: of two concurrent starts of a pod
+one binds and the other finds it listening.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Leaves the daemon behind: everything that it inherits is decided here.
 
-It must not hold the standard streams of `start`, which containerd reads until their end; it has the listening socket as
-descriptor 3, the bundle's log FIFO as its standard error, the bundle as its working directory, and a session of its own, so
-that no signal meant for containerd's process group ends it.
+It must not hold the standard streams of `start`, which containerd reads until their end; it has the listening socket
+as descriptor 3, the bundle's log FIFO as its standard error, the bundle as its working directory, and a session of
+its own, so that no signal meant for containerd's process group ends it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The action `start`: a daemon that listens, or the address of the one that serves the pod already.
 
-Order of things (containerd runtime v2, "start"): understand the handshake, find the pod, claim its socket, leave the daemon
-behind, write the bundle's `address` file, answer. The socket listens before the answer is given, so containerd's first
-connection waits for the daemon instead of failing.
+Order of things (containerd runtime v2, "start"): understand the handshake, find the pod, claim its socket, leave the
+daemon behind, write the bundle's `address` file, answer. The socket listens before the answer is given, so
+containerd's first connection waits for the daemon instead of failing.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def run(invocation: Invocation, stdin: int, entry: str) -> bytes:
 
 def read_input(stdin: int) -> bytes:
     """All of standard input; raises `ShimError` beyond `bootstrap.MAX_INPUT`."""
-    chunks = []
+    chunks: list[bytes] = []
     size = 0
     while True:
         try:
@@ -93,7 +93,9 @@ def _abandon(pid: int | None, path: str) -> None:
 
 
 def _write_bundle_files(told: Bootstrap, directory: str, address: str) -> None:
-    """`address`, from which containerd up to 1.7 finds the daemon again, and since 2.3 a link to the sockets' directory."""
+    """`address`, from which containerd up to 1.7 finds the daemon again, and since 2.3 a link to the sockets'
+    directory.
+    """
     temporary = f".address.{os.getpid()}"
     with open(temporary, "w", encoding="utf-8") as file:
         file.write(address)

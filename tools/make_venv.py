@@ -76,12 +76,14 @@ def is_usable(python: Path, version: str) -> bool:
 
 
 def main() -> int:
-    """Bring `build/venv` up to date; the result is the exit status."""
+    """Bring `build/venv` up to date, or with `--check` only tell whether it is; the result is the exit status."""
     requirements = dependencies(PROJECT / "pyproject.toml", ("dev",))
     stamp = VENV / ".stamp"
     wanted = stamp_of(requirements, sys.version)
     if stamp.exists() and stamp.read_text() == wanted:
         return 0
+    if "--check" in sys.argv[1:]:
+        return 1
     if VENV.exists() and not is_usable(VENV / "bin" / "python", sys.version):
         shutil.rmtree(VENV)
     try:

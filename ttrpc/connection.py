@@ -4,6 +4,10 @@ peer when a handler or caller is, and close in bounded time."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import cast
+
+from ttrpc.alarm import Alarm
 
 #: Seconds that a closed connection may take to send what it still holds.
 CLOSE_SECONDS = 1.0
@@ -12,9 +16,14 @@ CLOSE_SECONDS = 1.0
 class Connection(asyncio.Protocol):
     """One connection, from `connection_made` to `connection_lost`, after which it is of no use."""
 
+    #: The transport's own `write`: the fast path of every call. There is none before `connection_made`.
+    write: Callable[[bytes], None]
+
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.write_paused = False
+        #: Ends the calls whose deadline has passed.
+        self.alarm = Alarm(self.loop)
         #: Why the connection was lost; None before that.
         self.cause: str | None = None
         self._transport: asyncio.Transport | None = None
@@ -25,16 +34,21 @@ class Connection(asyncio.Protocol):
         self._reading_held_by: set[object] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport; its `write` is the fast path of every call."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self.write = transport.write
+        """Take the transport."""
+        self._transport = cast("asyncio.Transport", transport)
+        self.write = self._transport.write
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection is closed, closing or lost."""
+        return self.cause is not None or self._close_cause is not None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note the cause and let go of everybody who waits for the connection."""
         self.cause = self._close_cause or (str(exc) or type(exc).__name__ if exc else "end of file")
         if self._abort_timer is not None:
             self._abort_timer.cancel()
+        self.alarm.clear()
         self._reading_held_by.clear()
         self.resume_writing()
         self._lost.set()
@@ -75,11 +89,17 @@ class Connection(asyncio.Protocol):
 
     def close(self, cause: str = "by this side") -> None:
         """Close after what is buffered has been sent, or has not for a second. Idempotent."""
-        if self._transport is None or self._close_cause is not None or self.cause is not None:
+        if self._transport is None or self.is_closed:
             return
         self._close_cause = cause
         self._transport.close()
         self._abort_timer = self.loop.call_later(CLOSE_SECONDS, self._transport.abort)
+
+    def refuse(self) -> None:
+        """Disconnect a peer that has just connected; what it has sent is not looked at."""
+        self._close_cause = "refused"
+        if self._transport is not None:
+            self._transport.abort()
 
     async def wait_closed(self) -> None:
         """Return once the connection is lost."""

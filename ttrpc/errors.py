@@ -11,6 +11,9 @@ from ttrpc.frame import MESSAGE_MAX
 #: An error's text on the wire is cut to this many characters: it may quote what the peer sent.
 TEXT_MAX = 16 * 1024
 
+#: The text of DEADLINE_EXCEEDED, which is that of Go's servers and clients.
+DEADLINE_TEXT = "context deadline exceeded"
+
 
 class OversizedMessageError(ValueError):
     """A message is larger than a frame may carry; `length` is its size in bytes."""

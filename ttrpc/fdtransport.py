@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 _READ_BYTES = 64 * 1024
 _HIGH_WATER = 64 * 1024
@@ -53,8 +53,7 @@ class FdTransport(asyncio.Transport):
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Hand what comes from now on to another protocol."""
-        assert isinstance(protocol, asyncio.Protocol)
-        self._protocol = protocol
+        self._protocol = cast("asyncio.Protocol", protocol)
 
     def is_closing(self) -> bool:
         """Whether the transport is closed or about to be."""
@@ -149,13 +148,14 @@ class FdTransport(asyncio.Transport):
         except OSError as exc:
             self._fail(exc)
             return
-        if self._protocol_paused and len(self._buffer) <= self._low:
-            self._protocol_paused = False
-            self._protocol.resume_writing()
         if not self._buffer:
             self._loop.remove_writer(self._fd)
             if self._closing:
                 self._end(None)
+                return
+        if self._protocol_paused and len(self._buffer) <= self._low:
+            self._protocol_paused = False
+            self._protocol.resume_writing()
 
     def _fail(self, exc: OSError | None) -> None:
         self.pause_reading()

@@ -1,15 +1,16 @@
 """The messages that have arrived on a stream and have not been taken.
 
 ttrpc has no flow control per stream. So an inbox that is full first holds back the whole connection, as Go's does, but
-only for a second: then it gives up its own stream, so that one reader that is stuck does not stop the others for long.
+only for a second: then it gives up its own stream, whose reader finds an error when it comes back, so that one reader
+that is stuck does not stop the others for long.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 
+from grpclib.const import Status
 from grpclib.exceptions import GRPCError, ProtocolError
 
 from ttrpc.connection import Connection
@@ -24,11 +25,10 @@ FULL_SECONDS = 1.0
 class Inbox:
     """A queue with one reader, that ends with or without an error."""
 
-    __slots__ = ("_bytes", "_connection", "_end", "_error", "_messages", "_on_overflow", "_timer", "_waiter")
+    __slots__ = ("_bytes", "_connection", "_end", "_error", "_messages", "_timer", "_waiter")
 
-    def __init__(self, connection: Connection, on_overflow: Callable[[], None]) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._on_overflow = on_overflow
         self._messages: deque[bytes] = deque()
         self._bytes = 0
         self._end = False
@@ -41,6 +41,11 @@ class Inbox:
         """Whether nothing more will be put in."""
         return self._end
 
+    @property
+    def error(self) -> GRPCError | None:
+        """The error at the end of the queue; None if there is none, or no end."""
+        return self._error
+
     def put(self, payload: bytes) -> None:
         """Add a message; it is dropped if the inbox has ended."""
         if self._end:
@@ -50,7 +55,7 @@ class Inbox:
         self._wake()
         if self._timer is None and (len(self._messages) >= MESSAGES_MAX or self._bytes >= BYTES_MAX):
             self._connection.hold_reading(self)
-            self._timer = self._connection.loop.call_later(FULL_SECONDS, self._on_overflow)
+            self._timer = self._connection.loop.call_later(FULL_SECONDS, self._overflow)
 
     def end(self, error: GRPCError | None = None) -> None:
         """End the queue after what it holds, with `error` if given. Idempotent: the first end counts."""
@@ -94,6 +99,9 @@ class Inbox:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def _overflow(self) -> None:
+        self.fail(GRPCError(Status.RESOURCE_EXHAUSTED, "stream buffer full"))
 
     def _release(self) -> None:
         if self._timer is not None:

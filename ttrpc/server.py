@@ -59,7 +59,9 @@ class Server:
         try:
             await self.close(GRACE_SECONDS if exc is None else 0)
         finally:
-            await self._group.__aexit__(exc_type, exc, traceback)
+            # Only a cancellation concerns the group: any other error of the block goes on as it is, not in a group.
+            cancelled = (exc_type, exc, traceback) if isinstance(exc, asyncio.CancelledError) else (None, None, None)
+            await self._group.__aexit__(*cancelled)
 
     async def listen(self, sock: socket.socket) -> None:
         """Accept connections on `sock`, which is bound; ownership passes to the server.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError, ProtocolError
@@ -13,7 +13,7 @@ from grpclib.exceptions import GRPCError, ProtocolError
 from ttrpc.codec import DecodeError
 from ttrpc.deadline import Deadline
 from ttrpc.envelope import RpcStatus
-from ttrpc.errors import OversizedMessageError, from_grpc_error, rpc_status
+from ttrpc.errors import DEADLINE_TEXT, OversizedMessageError, from_grpc_error, rpc_status
 from ttrpc.inbox import Inbox
 from ttrpc.metadata import Metadata
 from ttrpc.peer import Peer
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ttrpc")
 
+DEADLINE_EXCEEDED = rpc_status(Status.DEADLINE_EXCEEDED, DEADLINE_TEXT)
+
 
 class Call:
     """One call from its request to its answer. Handlers get it as `stream`.
@@ -32,14 +34,13 @@ class Call:
     by a fault of the client, whichever is first. After that, or without a connection, the handler talks to nobody.
     """
 
-    __slots__ = ("_connection", "_handler", "_inbox", "_payload", "_request", "_timer", "deadline", "stream_id", "task")
+    __slots__ = ("_connection", "_handler", "_inbox", "_payload", "_request", "deadline", "stream_id", "task")
 
     def __init__(self, connection: ServerConnection, started: CallStarted) -> None:
         self.stream_id, self._handler, self._request, receiving = started
         self._connection = connection
         self._payload: bytes | None = self._request.payload
         self._inbox: Inbox | None = None
-        self._timer: asyncio.TimerHandle | None = None
         #: When the client gives up; None if it never does.
         self.deadline: Deadline | None = None
         #: Runs the handler; set by the connection.
@@ -92,7 +93,7 @@ class Call:
         if connection.write_paused:
             await connection.drained()
         if self.stream_id not in connection.streams:
-            raise ProtocolError("the call has been answered")
+            raise ProtocolError("the call is over: answered, or its connection lost")
         try:
             if self._handler.cardinality.server_streaming:
                 frame = connection.streams.send(self.stream_id, payload)
@@ -111,7 +112,7 @@ class Call:
             raise
         except GRPCError as exc:
             self._fail(from_grpc_error(exc))
-        except Exception as exc:  # noqa: BLE001 - whatever a handler raises must neither hang its caller nor harm others
+        except Exception as exc:
             log.exception("%s/%s failed", self._request.service, self._request.method)
             self._fail(rpc_status(Status.UNKNOWN, str(exc) or type(exc).__name__))
         else:
@@ -121,12 +122,16 @@ class Call:
             self._connection.forget(self)
 
     def receive(self, event: MessageReceived) -> None:
-        """Take what the client has sent."""
-        assert self._inbox is not None
+        """Take what the client has sent; the table of streams lets it send only where the method receives."""
+        inbox = cast("Inbox", self._inbox)
         if event.payload is not None:
-            self._inbox.put(event.payload)
+            inbox.put(event.payload)
         if event.ended:
-            self._inbox.end()
+            inbox.end()
+
+    def expire(self) -> None:
+        """Give up the call: its deadline has passed."""
+        self._connection.give_up(self, DEADLINE_EXCEEDED)
 
     def abandon(self) -> None:
         """Cancel the handler: the call has been answered, or nobody is there to be answered."""
@@ -135,7 +140,7 @@ class Call:
             self.task.cancel()
 
     def _open_inbox(self, receiving: bool) -> None:
-        self._inbox = Inbox(self._connection, self._overflow)
+        self._inbox = Inbox(self._connection)
         if self._payload:
             self._inbox.put(self._payload)
         if not receiving:
@@ -143,13 +148,7 @@ class Call:
 
     def _set_deadline(self, seconds: float) -> None:
         self.deadline = Deadline.from_timeout(seconds)
-        self._timer = self._connection.loop.call_later(seconds, self._expire)
-
-    def _expire(self) -> None:
-        self._connection.give_up(self, rpc_status(Status.DEADLINE_EXCEEDED, "context deadline exceeded"))
-
-    def _overflow(self) -> None:
-        self._connection.give_up(self, rpc_status(Status.RESOURCE_EXHAUSTED, "stream buffer full"))
+        self._connection.alarm.start(self, self.deadline.when)
 
     def _finish(self) -> None:
         """Answer for a handler that has returned."""
@@ -166,8 +165,8 @@ class Call:
             self._connection.write(self._connection.streams.fail(self.stream_id, status))
 
     def _close(self) -> None:
-        """Let go of the timer and of a held-back connection."""
-        if self._timer is not None:
-            self._timer.cancel()
+        """Let go of the alarm and of a held-back connection."""
+        if self.deadline is not None:
+            self._connection.alarm.stop(self)
         if self._inbox is not None:
             self._inbox.end()

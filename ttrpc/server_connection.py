@@ -11,7 +11,7 @@ from ttrpc.codec import Codec
 from ttrpc.connection import Connection
 from ttrpc.envelope import RpcStatus
 from ttrpc.peer import Peer
-from ttrpc.server_call import Call
+from ttrpc.server_call import DEADLINE_EXCEEDED, Call
 from ttrpc.server_streams import CallStarted, MessageReceived, ServerEvent, ServerStreams
 
 log = logging.getLogger("ttrpc")
@@ -53,9 +53,7 @@ class ServerConnection(Connection):
             self.peer = self._admit(self, transport)
         except PermissionError as exc:
             log.warning("refused a connection: %s", exc)
-            self._close_cause = "refused"
-            assert self._transport is not None
-            self._transport.abort()
+            self.refuse()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the handlers: nobody waits for them any more."""
@@ -65,7 +63,7 @@ class ServerConnection(Connection):
 
     def data_received(self, data: bytes) -> None:
         """Dispatch what the client asks."""
-        if self._close_cause is not None:
+        if self.is_closed:
             return
         for event in self.streams.receive_data(data):
             self._on_event(event)
@@ -96,6 +94,7 @@ class ServerConnection(Connection):
 
     def abandon_calls(self) -> None:
         """Cancel every handler, without an answer."""
+        self.streams.abandon()
         calls, self._calls = self._calls, {}
         for call in calls.values():
             call.abandon()
@@ -114,6 +113,9 @@ class ServerConnection(Connection):
             call.abandon()
 
     def _start(self, event: CallStarted) -> None:
+        if event.request.timeout_nano < 0:
+            self.write(self.streams.fail(event.stream_id, DEADLINE_EXCEEDED))
+            return
         call = Call(self, event)
         self._calls[event.stream_id] = call
         call.task = self._spawn(call.run())

@@ -142,6 +142,10 @@ class ServerStreams:
         del self._receiving[stream_id]
         return _error_frame(stream_id, status)
 
+    def abandon(self) -> None:
+        """Forget all streams: there is nobody to answer any more."""
+        self._receiving.clear()
+
     def _check(self, stream_id: int, body: bytes) -> None:
         """Raise unless `body` may be sent on the stream."""
         if stream_id not in self._receiving:
@@ -150,15 +154,16 @@ class ServerStreams:
             raise OversizedMessageError(len(body))
 
     def _on_frame(self, frame: Frame | Oversized) -> ServerEvent | None:
+        stream_id, frame_type = frame[:2]
         if isinstance(frame, Oversized):
-            return self._reject(frame.stream_id, Status.RESOURCE_EXHAUSTED, str(OversizedMessageError(frame.length)))
-        if frame.type not in (REQUEST, DATA):
+            return self._reject(stream_id, Status.RESOURCE_EXHAUSTED, str(OversizedMessageError(frame.length)))
+        if frame_type not in (REQUEST, DATA):
             # PROTOCOL.md: types to come must not break a server of today.
             return None
-        if frame.stream_id % 2 == 0:
+        if stream_id % 2 == 0:
             text = "StreamID must be odd for client initiated streams"
-            return self._reject(frame.stream_id, Status.INVALID_ARGUMENT, text)
-        return self._on_request(frame) if frame.type == REQUEST else self._on_data(frame)
+            return self._reject(stream_id, Status.INVALID_ARGUMENT, text)
+        return self._on_request(frame) if frame_type == REQUEST else self._on_data(frame)
 
     def _on_request(self, frame: Frame) -> ServerEvent | None:
         stream_id = frame.stream_id

@@ -56,21 +56,31 @@ def fields(data: bytes) -> Iterator[tuple[int, Any]]:
     """
     position, end = 0, len(data)
     while position < end:
-        tag, position = _varint(data, position)
+        tag = data[position]
+        position += 1
+        if not 8 <= tag < 0x80:
+            tag, position = _tag(data, position - 1)
         wire_type = tag & 7
-        if tag > _TAG_MAX or tag < 8:
-            raise DecodeError(f"invalid tag {tag}")
         if wire_type == _LENGTH_DELIMITED:
             length, position = _varint(data, position)
-            if length > end - position:
+            stop = position + length
+            if stop > end:
                 raise DecodeError(f"field {tag >> 3} of {length} bytes is cut off after {end - position}")
-            yield tag, data[position : position + length]
-            position += length
+            yield tag, data[position:stop]
+            position = stop
         elif wire_type == _VARINT:
             value, position = _varint(data, position)
             yield tag, value
         else:
             position = _skip_fixed(tag, position, end)
+
+
+def _tag(data: bytes, position: int) -> tuple[int, int]:
+    """Return the tag at `position`, and the position after it."""
+    tag, position = _varint(data, position)
+    if not 8 <= tag <= _TAG_MAX:
+        raise DecodeError(f"invalid tag {tag}")
+    return tag, position
 
 
 def _skip_fixed(tag: int, position: int, end: int) -> int:

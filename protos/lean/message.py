@@ -4,7 +4,8 @@ from protos.lean.wire import MAX_MESSAGES, DecodeError, EncodeError, fields, put
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Self, TypeVar
+    from collections.abc import Iterable
+    from typing import Any, Self, TypeVar
 
     M = TypeVar("M", bound="Message")
 
@@ -16,7 +17,7 @@ class Message:
     Unknown fields are dropped when a message is read.
     """
 
-    __slots__ = ()
+    __slots__: "tuple[str, ...]" = ()
 
     def SerializeToString(self) -> bytes:  # noqa: N802 - protobuf's own name
         """The wire form; raises EncodeError for a value that its field cannot carry."""
@@ -74,13 +75,13 @@ def merged(message: "M | None", message_type: "type[M]", data: bytes, budget: li
 
 def merge_entry(entries: "dict[str, M]", message_type: "type[M]", data: bytes, budget: list[int]) -> None:
     """Read one entry of a map from strings to messages; the pieces of a value sent in pieces merge."""
-    key, message = b"", None
+    key, message = "", None
     for tag, value in fields(data):
         if tag == 10:
-            key = value
+            key = value.decode()
         elif tag == 18:
             message = merged(message, message_type, value, budget)
-    entries[key.decode()] = message or merged(None, message_type, b"", budget)
+    entries[key] = message or merged(None, message_type, b"", budget)
 
 
 def put_message(out: bytearray, tag: bytes, message_type: "type[Message]", message: Message) -> None:
@@ -92,8 +93,8 @@ def put_message(out: bytearray, tag: bytes, message_type: "type[Message]", messa
     put_bytes(out, tag, body)
 
 
-def each(values: "list[object]") -> "list[object]":
+def each(values: "Iterable[Any]") -> "Iterable[Any]":
     """The elements of a repeated field, which a string given by mistake is not."""
-    if type(values) is str:
+    if isinstance(values, str):
         raise EncodeError("a str where a list belongs")
     return values

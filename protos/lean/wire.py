@@ -10,7 +10,7 @@ The rules are those of https://protobuf.dev/programming-guides/encoding/.
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 VARINT = 0
@@ -60,6 +60,14 @@ def varint(data: bytes, pos: int) -> tuple[int, int]:
     raise DecodeError("varint of more than 64 bits")
 
 
+def short_varint(data: bytes, pos: int) -> tuple[int, int]:
+    """Like `varint`, for a tag or a length: at most 32 bits, in at most five bytes."""
+    value, stop = varint(data, pos)
+    if value > _MASK32 or stop - pos > 5:
+        raise DecodeError("tag or length of more than 32 bits")
+    return value, stop
+
+
 def fields(data: bytes) -> "Iterator[tuple[int, Any]]":
     """Yield each field of a message as (tag, value), the tag being `number << 3 | wire type`.
 
@@ -72,29 +80,27 @@ def fields(data: bytes) -> "Iterator[tuple[int, Any]]":
             tag = data[pos]
             pos += 1
             if tag > 127:
-                tag, pos = varint(data, pos - 1)
+                tag, pos = short_varint(data, pos - 1)
+            if tag < 8:
+                raise DecodeError("field number 0")
             wire = tag & 7
             if wire == LENGTH:
                 size = data[pos]
                 pos += 1
                 if size > 127:
-                    size, pos = varint(data, pos - 1)
+                    size, pos = short_varint(data, pos - 1)
                 stop = pos + size
             elif wire == VARINT:
                 value = data[pos]
                 pos += 1
                 if value > 127:
                     value, pos = varint(data, pos - 1)
-                if not 8 <= tag <= _MASK32:
-                    raise DecodeError(f"field number {tag >> 3} is out of range")
                 yield tag, value
                 continue
             else:
                 stop = _stop(data, pos, tag)
             if stop > end:
                 raise DecodeError(f"field {tag >> 3} is truncated")
-            if not 8 <= tag <= _MASK32:
-                raise DecodeError(f"field number {tag >> 3} is out of range")
             yield tag, data[pos:stop]
             pos = stop
     except IndexError:
@@ -117,10 +123,10 @@ def _group_stop(data: bytes, pos: int, number: int) -> int:
     """The position behind the end tag of the group `number` whose content starts at `pos`."""
     open_groups = [number]
     while open_groups:
-        tag, pos = varint(data, pos)
+        tag, pos = short_varint(data, pos)
         wire = tag & 7
-        if not 8 <= tag <= _MASK32:
-            raise DecodeError(f"field number {tag >> 3} is out of range")
+        if tag < 8:
+            raise DecodeError("field number 0")
         if wire == GROUP_END:
             if open_groups.pop() != tag >> 3:
                 raise DecodeError(f"group {number} is closed by field {tag >> 3}")
@@ -131,7 +137,7 @@ def _group_stop(data: bytes, pos: int, number: int) -> int:
         elif wire == VARINT:
             _, pos = varint(data, pos)
         elif wire == LENGTH:
-            size, pos = varint(data, pos)
+            size, pos = short_varint(data, pos)
             pos += size
         else:
             pos = _stop(data, pos, tag)
@@ -188,15 +194,15 @@ def packed(data: bytes) -> list[int]:
     return values
 
 
-def map_entry(data: bytes, value_tag: int, zero: "Any") -> "tuple[str, Any]":
-    """Key and raw value of one entry of a map from strings to scalars; `zero` is the value that an entry may omit."""
-    key, value = b"", zero
+def map_entry(data: bytes, value_tag: int, convert: "Callable[[Any], Any]", zero: "Any") -> "tuple[str, Any]":
+    """Key and value of one entry of a map from strings to scalars; `zero` is the value of an entry without one."""
+    key, value = "", zero
     for tag, item in fields(data):
         if tag == 10:
-            key = item
+            key = item.decode()
         elif tag == value_tag:
-            value = item
-    return key.decode(), value
+            value = convert(item)
+    return key, value
 
 
 def put_varint(out: bytearray, value: int) -> None:
@@ -207,7 +213,7 @@ def put_varint(out: bytearray, value: int) -> None:
     out.append(value)
 
 
-def put_bytes(out: bytearray, tag: bytes, value: bytes) -> None:
+def put_bytes(out: bytearray, tag: bytes, value: "bytes | bytearray") -> None:
     """Append a length-delimited field."""
     out += tag
     size = len(value)

@@ -1,7 +1,7 @@
 """Loggers: programs that get a process' output as pipes (containerd runtime v2, "Logging", the `binary` scheme).
 
-A logger finds standard output at descriptor 3, standard error at 4, and at 5 a pipe on which it says that it is ready, by
-closing it or, in version 2 of the scheme, by a byte. Its environment names the container.
+A logger finds standard output at descriptor 3, standard error at 4, and at 5 a pipe on which it says that it is
+ready, by closing it or, in version 2 of the scheme, by a byte. Its environment names the container.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class Logger:
     async def start(cls, target: Target, container_id: str, namespace: str) -> Logger:
         """Start the program and wait until it is ready.
 
-        Raises `InvalidArgumentError` if it can't be run, `DeadlineError` or `FailedPreconditionError` if it is never ready.
+        Raises `InvalidArgumentError` if it can't be run, `DeadlineError` or `FailedPreconditionError` if it is never
+        ready.
         """
         stdout, stderr, ready = _pipe(), _pipe(), _pipe()
         try:
@@ -78,7 +79,9 @@ class Logger:
             os.close(ready.detach())
 
     async def aclose(self) -> None:
-        """End the output and then the logger: it gets time to write what it has, then SIGTERM, then SIGKILL; idempotent."""
+        """End the output and then the logger: it gets time to write what it has, then SIGTERM, then SIGKILL;
+        idempotent.
+        """
         await self.stdout.aclose()
         await self.stderr.aclose()
         if self._process.closed:

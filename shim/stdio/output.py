@@ -43,9 +43,9 @@ class Discard:
 class PipeSink:
     """The write end of a pipe or FIFO; owns its descriptors.
 
-    With `keep`, a read end of our own, a reader that goes away (containerd's restart) neither breaks the pipe nor ends it for
-    the next one: writes wait until there is a reader again. `aclose` drops it first, and a pipe without any reader then breaks
-    at once.
+    With `keep`, a read end of our own, a reader that goes away (containerd's restart) neither breaks the pipe nor
+    ends it for the next one: writes wait until there is a reader again. `aclose` drops it first, and a pipe without
+    any reader then breaks at once.
     """
 
     def __init__(self, fd: int, keep: int = -1) -> None:

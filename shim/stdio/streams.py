@@ -1,12 +1,13 @@
 """The three streams of a process together: `sandbox.interface.Stdio`, and who opens them.
 
-The kind of standard output decides for both outputs, as in containerd's runc shim: one logger gets both, and a log file gets
-both unless standard error names another file.
+The kind of standard output decides for both outputs, as in containerd's runc shim: one logger gets both, and a log
+file gets both unless standard error names another file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import anyio
 
@@ -26,7 +27,7 @@ class ProcessStdio:
         self._stdin: FifoSource | None = None
         self._stdout: Sink = Discard()
         self._stderr: Sink = Discard()
-        self._closers: list[Callable[[], Awaitable[None]]] = []
+        self._closers: list[Callable[[], Coroutine[Any, Any, None]]] = []
 
     @classmethod
     async def open(cls, container_id: str, namespace: str, uris: StdioUris) -> ProcessStdio:

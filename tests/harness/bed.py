@@ -10,13 +10,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.harness import cni, paths
+from tests.harness import cni, covered_daemon, paths
 from tests.harness.command import CommandError, run
 from tests.harness.containerd import Containerd
 from tests.harness.containerd_config import ContainerdPaths, render
 from tests.harness.ctr import Ctr
 from tests.harness.images import BUSYBOX, PAUSE, standard_archive
-from tests.harness.inventory import STANDING, Scope
+from tests.harness.inventory import STANDING, STANDING_CGROUPS, Scope
 from tests.harness.leaks import LeakCheck
 from tests.harness.runtimes import KATA, Runtime
 
@@ -36,6 +36,8 @@ class Bed:
     containerd: Containerd
     network: cni.PodNetwork
     runtime: Runtime
+    #: What the kata runtime reads, under ctr and under CRI.
+    configuration: Path
 
     @property
     def socket(self) -> Path:
@@ -49,7 +51,7 @@ class Bed:
 
     def ctr(self, namespace: str = "default") -> Ctr:
         """A ctr for this containerd, whose `run` uses the bed's runtime."""
-        return Ctr(self.socket, self.runtime, namespace)
+        return Ctr(self.socket, self.runtime, namespace, self.configuration if self.runtime is KATA else None)
 
     def scope(self) -> Scope:
         """Where this bed may leave something."""
@@ -63,11 +65,16 @@ class Bed:
 
 @contextmanager
 def open_bed(
-    name: str, runtime: Runtime = KATA, configuration: Path = paths.CONFIGURATION, debug: bool = False
+    name: str,
+    runtime: Runtime = KATA,
+    configuration: Path = paths.CONFIGURATION,
+    debug: bool = False,
+    covered: bool = False,
 ) -> Iterator[Bed]:
     """A bed below `build/bed/<name>` whose kata handler uses `configuration`; ends with everything it ran.
 
-    `containerd.log` stays for a person to read. Raises `BedError` if a bed of that name is in use, or can't be made.
+    A `covered` one records the coverage of the shim's daemons next to `COVERAGE_FILE`. `containerd.log` stays for a
+    person to read. Raises `BedError` if a bed of that name is in use, or can't be made.
     """
     directory = paths.BEDS / name
     with ExitStack() as stack:
@@ -80,17 +87,19 @@ def open_bed(
         network = cni.PodNetwork.for_bed(directory)
         stack.callback(network.remove)
         stack.callback(remove_leftovers, directory)
-        containerd = _make_containerd(directory, network, configuration, debug)
+        containerd = _make_containerd(directory, network, configuration, debug, covered)
         stack.callback(containerd.close)
         containerd.start()
-        bed = Bed(directory, containerd, network, runtime)
+        bed = Bed(directory, containerd, network, runtime, configuration)
         archive = standard_archive(paths.IMAGES)
         for namespace in NAMESPACES:
             bed.ctr(namespace).import_archive(archive)
         yield bed
 
 
-def _make_containerd(directory: Path, network: cni.PodNetwork, configuration: Path, debug: bool) -> Containerd:
+def _make_containerd(
+    directory: Path, network: cni.PodNetwork, configuration: Path, debug: bool, covered: bool
+) -> Containerd:
     private = ContainerdPaths(
         root=directory / "root",
         state=directory / "state",
@@ -104,9 +113,26 @@ def _make_containerd(directory: Path, network: cni.PodNetwork, configuration: Pa
     config.write_text(text)
     log = directory / "containerd.log"
     log.unlink(missing_ok=True)
-    search_path = f"{paths.PREFIX / 'bin'}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    # The private installation's configuration is also what a bare `ctr run` finds.
-    return Containerd(config, private.socket, log, search_path, {"KATA_CONF_FILE": str(configuration)})
+    programs = _covered_shim(directory) if covered else paths.PREFIX / "bin"
+    search_path = f"{programs}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    return Containerd(config, private.socket, log, search_path, _coverage_environment() if covered else {})
+
+
+def _covered_shim(directory: Path) -> Path:
+    """A directory with a launcher like the private installation's, whose daemons record their coverage."""
+    launcher = directory / "bin" / paths.SHIM.name
+    launcher.parent.mkdir()
+    text = paths.SHIM.read_text()
+    launcher.write_text(text.replace("main(sys.argv[1:])", f"main(sys.argv[1:], {covered_daemon.__file__!r})"))
+    launcher.chmod(0o755)
+    return launcher.parent
+
+
+def _coverage_environment() -> dict[str, str]:
+    return {
+        covered_daemon.DATA_VARIABLE: os.environ["COVERAGE_FILE"],
+        covered_daemon.SETTINGS_VARIABLE: str(paths.PROJECT / "pyproject.toml"),
+    }
 
 
 @contextmanager
@@ -138,16 +164,18 @@ def remove_leftovers(directory: Path) -> None:
 def _remove_standing(before: set[Path]) -> None:
     """Remove the standing directories that were not there before and are empty."""
     for path in sorted(STANDING - before, reverse=True):
-        try:
-            path.rmdir()
-        except OSError:
-            continue
-    for namespace in NAMESPACES:
-        for path in Path("/sys/fs/cgroup").glob(f"*/{namespace}"):
-            try:
-                path.rmdir()
-            except OSError:
-                continue
+        _remove_empty(path)
+    for cgroup in STANDING_CGROUPS:
+        for path in Path("/sys/fs/cgroup").glob(f"*{cgroup}"):
+            _remove_empty(path)
+
+
+def _remove_empty(directory: Path) -> None:
+    try:
+        directory.rmdir()
+    except OSError:
+        # Not empty: another containerd's, and so is what is above it.
+        return
 
 
 def missing_here() -> str | None:

@@ -30,9 +30,8 @@ class Containerd:
         self.socket = socket
         self.log = log
         inherited = {key: value for key, value in os.environ.items() if key not in _NOT_FOR_SHIMS}
-        self._nursery = Nursery(
-            ["/usr/bin/containerd", "--config", str(config)], log, {**inherited, "PATH": search_path, **env}
-        )
+        command = ["containerd", "--config", str(config)]
+        self._nursery = Nursery(command, log, {**inherited, "PATH": search_path, **env})
         self.pid = 0
 
     @property

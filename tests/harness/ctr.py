@@ -13,14 +13,18 @@ from tests.harness.runtimes import KATA, Runtime
 class Ctr:
     """`ctr` for one containerd and one namespace. A call past its deadline (seconds) raises `CommandError`."""
 
-    def __init__(self, socket: Path, runtime: Runtime = KATA, namespace: str = "default") -> None:
+    def __init__(
+        self, socket: Path, runtime: Runtime = KATA, namespace: str = "default", configuration: Path | None = None
+    ) -> None:
         self._socket = socket
-        self._runtime = runtime
-        self.namespace = namespace
+        self._namespace = namespace
+        self._runtime_options = ["--runtime", runtime.type]
+        if configuration:
+            self._runtime_options += ["--runtime-config-path", str(configuration)]
 
     def __call__(self, *arguments: str | Path, timeout: float = 60.0, stdin: bytes = b"") -> Result:
         """Any ctr command; its exit status is in the result."""
-        return run("ctr", "-a", self._socket, "-n", self.namespace, *arguments, timeout=timeout, stdin=stdin)
+        return run("ctr", "-a", self._socket, "-n", self._namespace, *arguments, timeout=timeout, stdin=stdin)
 
     def run(
         self,
@@ -32,7 +36,7 @@ class Ctr:
         stdin: bytes = b"",
     ) -> Result:
         """`ctr run` of a container from `image`; in the foreground unless `options` has `--detach`."""
-        words = ("run", *options, "--runtime", self._runtime.type, image, container, *command)
+        words = ("run", *options, *self._runtime_options, image, container, *command)
         return self(*words, timeout=timeout, stdin=stdin)
 
     def run_detached(self, container: str, *command: str, options: Iterable[str] = (), timeout: float = 120.0) -> None:

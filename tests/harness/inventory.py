@@ -39,8 +39,23 @@ STANDING = frozenset(
     )
 )
 
+#: The parents that containerd's runtimes leave standing when empty: one for each namespace.
+STANDING_CGROUPS = ("/default", "/k8s.io")
+
 #: Below /run, but other programs' business.
-_FOREIGN_RUN = ("dbus", "lock", "log", "systemd", "udev", "user", "postgresql", "sendsigs.omit.d", "netns", "shm")
+_FOREIGN_RUN = (
+    "dbus",
+    "lock",
+    "log",
+    "mount",
+    "systemd",
+    "udev",
+    "user",
+    "postgresql",
+    "sendsigs.omit.d",
+    "netns",
+    "shm",
+)
 
 #: Cgroups that the distribution's init manages.
 _FOREIGN_CGROUPS = ("system.slice", "user.slice", "init.scope", "process_api")
@@ -122,20 +137,15 @@ def netns_items(scope: Scope) -> dict[str, str]:
 
 
 def cgroup_items(scope: Scope) -> dict[str, str]:
-    """Cgroups of all hierarchies, v1 and v2, that the init system does not manage."""
+    """Cgroups of all hierarchies, v1 and v2, that the init system does not manage; one item for all hierarchies."""
     top = Path("/sys/fs/cgroup")
     unified = (top / "cgroup.controllers").exists()
     hierarchies = [top] if unified else [path for path in _entries(top) if path.is_dir() and not path.is_symlink()]
-    items = {}
+    found: dict[str, list[str]] = {}
     for hierarchy in hierarchies:
         for path in _directories(hierarchy, _FOREIGN_CGROUPS):
-            items[str(path)] = str(path)
-    return _without_standing_parents(items)
-
-
-def _without_standing_parents(items: dict[str, str]) -> dict[str, str]:
-    """Drop the namespaces' own cgroups (`default`, `k8s.io`), which containerd's runtimes leave standing when empty."""
-    return {path: text for path, text in items.items() if Path(path).name not in ("default", "k8s.io")}
+            found.setdefault(f"/{path.relative_to(hierarchy)}", []).append(hierarchy.name)
+    return {path: f"{path} ({', '.join(names)})" for path, names in found.items() if path not in STANDING_CGROUPS}
 
 
 def socket_items(scope: Scope) -> dict[str, str]:

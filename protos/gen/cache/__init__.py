@@ -25,6 +25,10 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 @dataclass(eq=False, repr=False)
 class GrpcStatus(betterproto2.Message):
+    """
+    The server's pid, and its machines.
+    """
+
     pid: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
 
     vmstatus: "list[GrpcVmStatus]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
@@ -35,6 +39,10 @@ default_message_pool.register_message("cache", "GrpcStatus", GrpcStatus)
 
 @dataclass(eq=False, repr=False)
 class GrpcVm(betterproto2.Message):
+    """
+    A running machine that has been paused; hypervisor holds the state of its driver as JSON.
+    """
+
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     hypervisor: "bytes" = betterproto2.field(2, betterproto2.TYPE_BYTES)
@@ -55,6 +63,10 @@ default_message_pool.register_message("cache", "GrpcVM", GrpcVm)
 
 @dataclass(eq=False, repr=False)
 class GrpcVmConfig(betterproto2.Message):
+    """
+    A machine's configuration and its agent's, each as JSON.
+    """
+
     data: "bytes" = betterproto2.field(1, betterproto2.TYPE_BYTES)
 
     agent_config: "bytes" = betterproto2.field(2, betterproto2.TYPE_BYTES)
@@ -65,6 +77,10 @@ default_message_pool.register_message("cache", "GrpcVMConfig", GrpcVmConfig)
 
 @dataclass(eq=False, repr=False)
 class GrpcVmStatus(betterproto2.Message):
+    """
+    One machine in the cache; memory is in MiB.
+    """
+
     pid: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
 
     cpu: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
@@ -76,6 +92,10 @@ default_message_pool.register_message("cache", "GrpcVMStatus", GrpcVmStatus)
 
 
 class CacheServiceStub(betterproto2_grpclib.ServiceStub):
+    """
+    Served by the factory, on a UNIX socket.
+    """
+
     async def config(
         self,
         message: "_wellknown__.Empty | None" = None,
@@ -84,6 +104,9 @@ class CacheServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "GrpcVmConfig":
+        """
+        The configuration that the cached machines were made with.
+        """
 
         if message is None:
             message = _wellknown__.Empty()
@@ -105,6 +128,9 @@ class CacheServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "GrpcVm":
+        """
+        Takes one machine out of the cache.
+        """
 
         if message is None:
             message = _wellknown__.Empty()
@@ -147,6 +173,9 @@ class CacheServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "_wellknown__.Empty":
+        """
+        Stops all cached machines and ends the server.
+        """
 
         if message is None:
             message = _wellknown__.Empty()
@@ -165,11 +194,21 @@ from .. import wellknown as _wellknown__
 
 
 class CacheServiceBase(betterproto2_grpclib.ServiceBase):
+    """
+    Served by the factory, on a UNIX socket.
+    """
+
     async def config(self, message: "_wellknown__.Empty") -> "GrpcVmConfig":
+        """
+        The configuration that the cached machines were made with.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def get_base_vm(self, message: "_wellknown__.Empty") -> "GrpcVm":
+        """
+        Takes one machine out of the cache.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
@@ -178,6 +217,9 @@ class CacheServiceBase(betterproto2_grpclib.ServiceBase):
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def quit(self, message: "_wellknown__.Empty") -> "_wellknown__.Empty":
+        """
+        Stops all cached machines and ends the server.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
@@ -199,9 +241,7 @@ class CacheServiceBase(betterproto2_grpclib.ServiceBase):
         response = await self.status(request)
         await stream.send_message(response)
 
-    async def __rpc_quit(
-        self, stream: "grpclib.server.Stream[_wellknown__.Empty, _wellknown__.Empty]"
-    ) -> None:
+    async def __rpc_quit(self, stream: "grpclib.server.Stream[_wellknown__.Empty, _wellknown__.Empty]") -> None:
         request = await stream.recv_message()
         assert request is not None
         response = await self.quit(request)

@@ -157,6 +157,10 @@ class VolumeUsageUnit(betterproto2.Enum):
 
 @dataclass(eq=False, repr=False)
 class AddArpNeighborsRequest(betterproto2.Message):
+    """
+    Neighbours to enter without asking the network.
+    """
+
     neighbors: "ArpNeighbors | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
@@ -165,6 +169,10 @@ default_message_pool.register_message("grpc", "AddARPNeighborsRequest", AddArpNe
 
 @dataclass(eq=False, repr=False)
 class AddSwapPathRequest(betterproto2.Message):
+    """
+    Swap on a block device, by its path in the guest.
+    """
+
     path: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -173,6 +181,10 @@ default_message_pool.register_message("grpc", "AddSwapPathRequest", AddSwapPathR
 
 @dataclass(eq=False, repr=False)
 class AddSwapRequest(betterproto2.Message):
+    """
+    Swap on a block device, by its path of PCI slots.
+    """
+
     pci_path: "list[int]" = betterproto2.field(1, betterproto2.TYPE_UINT32, repeated=True)
 
 
@@ -181,6 +193,10 @@ default_message_pool.register_message("grpc", "AddSwapRequest", AddSwapRequest)
 
 @dataclass(eq=False, repr=False)
 class AgentDetails(betterproto2.Message):
+    """
+    What the agent is and can do.
+    """
+
     version: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     init_daemon: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
@@ -199,9 +215,11 @@ default_message_pool.register_message("grpc", "AgentDetails", AgentDetails)
 
 @dataclass(eq=False, repr=False)
 class ArpNeighbors(betterproto2.Message):
-    arp_neighbors: "list[_types__.ArpNeighbor]" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    """
+    A list of neighbours.
+    """
+
+    arp_neighbors: "list[_types__.ArpNeighbor]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
 default_message_pool.register_message("grpc", "ARPNeighbors", ArpNeighbors)
@@ -209,37 +227,27 @@ default_message_pool.register_message("grpc", "ARPNeighbors", ArpNeighbors)
 
 @dataclass(eq=False, repr=False)
 class BlkioStats(betterproto2.Message):
+    """
+    Block I/O by figure and device.
+    """
+
     io_service_bytes_recursive: "list[BlkioStatsEntry]" = betterproto2.field(
         1, betterproto2.TYPE_MESSAGE, repeated=True
     )
 
-    io_serviced_recursive: "list[BlkioStatsEntry]" = betterproto2.field(
-        2, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    io_serviced_recursive: "list[BlkioStatsEntry]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
 
-    io_queued_recursive: "list[BlkioStatsEntry]" = betterproto2.field(
-        3, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    io_queued_recursive: "list[BlkioStatsEntry]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
 
-    io_service_time_recursive: "list[BlkioStatsEntry]" = betterproto2.field(
-        4, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    io_service_time_recursive: "list[BlkioStatsEntry]" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, repeated=True)
 
-    io_wait_time_recursive: "list[BlkioStatsEntry]" = betterproto2.field(
-        5, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    io_wait_time_recursive: "list[BlkioStatsEntry]" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, repeated=True)
 
-    io_merged_recursive: "list[BlkioStatsEntry]" = betterproto2.field(
-        6, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    io_merged_recursive: "list[BlkioStatsEntry]" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, repeated=True)
 
-    io_time_recursive: "list[BlkioStatsEntry]" = betterproto2.field(
-        7, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    io_time_recursive: "list[BlkioStatsEntry]" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, repeated=True)
 
-    sectors_recursive: "list[BlkioStatsEntry]" = betterproto2.field(
-        8, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    sectors_recursive: "list[BlkioStatsEntry]" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
 default_message_pool.register_message("grpc", "BlkioStats", BlkioStats)
@@ -247,6 +255,10 @@ default_message_pool.register_message("grpc", "BlkioStats", BlkioStats)
 
 @dataclass(eq=False, repr=False)
 class BlkioStatsEntry(betterproto2.Message):
+    """
+    One figure of one device, for one kind of operation.
+    """
+
     major: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     minor: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -261,6 +273,10 @@ default_message_pool.register_message("grpc", "BlkioStatsEntry", BlkioStatsEntry
 
 @dataclass(eq=False, repr=False)
 class Box(betterproto2.Message):
+    """
+    The size of a terminal in characters.
+    """
+
     height: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
 
     width: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
@@ -271,6 +287,10 @@ default_message_pool.register_message("grpc", "Box", Box)
 
 @dataclass(eq=False, repr=False)
 class CgroupStats(betterproto2.Message):
+    """
+    The cgroup of a container.
+    """
+
     cpu_stats: "CpuStats | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     memory_stats: "MemoryStats | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -280,9 +300,7 @@ class CgroupStats(betterproto2.Message):
     blkio_stats: "BlkioStats | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
 
     hugetlb_stats: "dict[str, HugetlbStats]" = betterproto2.field(
-        5,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_MESSAGE),
+        5, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_MESSAGE)
     )
 
 
@@ -291,6 +309,10 @@ default_message_pool.register_message("grpc", "CgroupStats", CgroupStats)
 
 @dataclass(eq=False, repr=False)
 class CheckRequest(betterproto2.Message):
+    """
+    Asks about one service, or about all with an empty name.
+    """
+
     service: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -299,6 +321,10 @@ default_message_pool.register_message("grpc", "CheckRequest", CheckRequest)
 
 @dataclass(eq=False, repr=False)
 class CloseStdinRequest(betterproto2.Message):
+    """
+    Closes the standard input of a process.
+    """
+
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     exec_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -309,11 +335,21 @@ default_message_pool.register_message("grpc", "CloseStdinRequest", CloseStdinReq
 
 @dataclass(eq=False, repr=False)
 class CopyFileRequest(betterproto2.Message):
+    """
+    A piece of a file, or a directory or symbolic link, to be made in the guest.
+    """
+
     path: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     file_size: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
+    """
+    Of the whole file; the file is complete when offset and data reach it.
+    """
 
     file_mode: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    Type and permissions as in stat(2).
+    """
 
     dir_mode: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
 
@@ -331,6 +367,10 @@ default_message_pool.register_message("grpc", "CopyFileRequest", CopyFileRequest
 
 @dataclass(eq=False, repr=False)
 class CpuStats(betterproto2.Message):
+    """
+    Processor time and throttling.
+    """
+
     cpu_usage: "CpuUsage | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     throttling_data: "ThrottlingData | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -341,6 +381,10 @@ default_message_pool.register_message("grpc", "CpuStats", CpuStats)
 
 @dataclass(eq=False, repr=False)
 class CpuUsage(betterproto2.Message):
+    """
+    Nanoseconds of processor time.
+    """
+
     total_usage: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     percpu_usage: "list[int]" = betterproto2.field(2, betterproto2.TYPE_UINT64, repeated=True)
@@ -355,6 +399,10 @@ default_message_pool.register_message("grpc", "CpuUsage", CpuUsage)
 
 @dataclass(eq=False, repr=False)
 class CreateContainerRequest(betterproto2.Message):
+    """
+    A container: what to mount and attach, and the spec with the guest's paths.
+    """
+
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     exec_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -368,6 +416,9 @@ class CreateContainerRequest(betterproto2.Message):
     oci: "Spec | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True)
 
     sandbox_pidns: "bool" = betterproto2.field(7, betterproto2.TYPE_BOOL)
+    """
+    Whether the container joins the pid namespace of the sandbox.
+    """
 
     shared_mounts: "list[SharedMount]" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, repeated=True)
 
@@ -383,6 +434,10 @@ default_message_pool.register_message("grpc", "CreateContainerRequest", CreateCo
 
 @dataclass(eq=False, repr=False)
 class CreateSandboxRequest(betterproto2.Message):
+    """
+    The sandbox: its name, resolver lines, shared storages and kernel modules.
+    """
+
     hostname: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     dns: "list[str]" = betterproto2.field(2, betterproto2.TYPE_STRING, repeated=True)
@@ -403,6 +458,10 @@ default_message_pool.register_message("grpc", "CreateSandboxRequest", CreateSand
 
 @dataclass(eq=False, repr=False)
 class DestroySandboxRequest(betterproto2.Message):
+    """
+    Ends the sandbox.
+    """
+
     pass
 
 
@@ -411,6 +470,10 @@ default_message_pool.register_message("grpc", "DestroySandboxRequest", DestroySa
 
 @dataclass(eq=False, repr=False)
 class Device(betterproto2.Message):
+    """
+    A device to find in the guest and to hand to the container.
+    """
+
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     type: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -427,6 +490,10 @@ default_message_pool.register_message("grpc", "Device", Device)
 
 @dataclass(eq=False, repr=False)
 class ExecProcessRequest(betterproto2.Message):
+    """
+    Starts another process in a container.
+    """
+
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     exec_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -447,6 +514,10 @@ default_message_pool.register_message("grpc", "ExecProcessRequest", ExecProcessR
 
 @dataclass(eq=False, repr=False)
 class FsGroup(betterproto2.Message):
+    """
+    The group that shall own a volume's files.
+    """
+
     group_id: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
 
     group_change_policy: "_types__.FsGroupChangePolicy" = betterproto2.field(
@@ -459,6 +530,10 @@ default_message_pool.register_message("grpc", "FSGroup", FsGroup)
 
 @dataclass(eq=False, repr=False)
 class GetDiagnosticDataRequest(betterproto2.Message):
+    """
+    Asks for a log that helps to find a fault.
+    """
+
     log_type: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     container_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -469,6 +544,10 @@ default_message_pool.register_message("grpc", "GetDiagnosticDataRequest", GetDia
 
 @dataclass(eq=False, repr=False)
 class GetDiagnosticDataResponse(betterproto2.Message):
+    """
+    The log.
+    """
+
     data: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -477,6 +556,10 @@ default_message_pool.register_message("grpc", "GetDiagnosticDataResponse", GetDi
 
 @dataclass(eq=False, repr=False)
 class GetIpTablesRequest(betterproto2.Message):
+    """
+    Asks for the packet filter, as iptables-save prints it.
+    """
+
     is_ipv6: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
 
 
@@ -485,6 +568,10 @@ default_message_pool.register_message("grpc", "GetIPTablesRequest", GetIpTablesR
 
 @dataclass(eq=False, repr=False)
 class GetIpTablesResponse(betterproto2.Message):
+    """
+    The packet filter.
+    """
+
     data: "bytes" = betterproto2.field(1, betterproto2.TYPE_BYTES)
 
 
@@ -493,6 +580,10 @@ default_message_pool.register_message("grpc", "GetIPTablesResponse", GetIpTables
 
 @dataclass(eq=False, repr=False)
 class GetMetricsRequest(betterproto2.Message):
+    """
+    Asks for the agent's and the guest's metrics.
+    """
+
     pass
 
 
@@ -501,6 +592,10 @@ default_message_pool.register_message("grpc", "GetMetricsRequest", GetMetricsReq
 
 @dataclass(eq=False, repr=False)
 class GetOomEventRequest(betterproto2.Message):
+    """
+    Waits for the next out-of-memory event.
+    """
+
     pass
 
 
@@ -509,6 +604,10 @@ default_message_pool.register_message("grpc", "GetOOMEventRequest", GetOomEventR
 
 @dataclass(eq=False, repr=False)
 class GuestDetailsRequest(betterproto2.Message):
+    """
+    Says which details are asked for.
+    """
+
     mem_block_size: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
 
     mem_hotplug_probe: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
@@ -519,6 +618,10 @@ default_message_pool.register_message("grpc", "GuestDetailsRequest", GuestDetail
 
 @dataclass(eq=False, repr=False)
 class GuestDetailsResponse(betterproto2.Message):
+    """
+    Facts about the guest that matter for memory hot-plug.
+    """
+
     mem_block_size_bytes: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     agent_details: "AgentDetails | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -531,6 +634,10 @@ default_message_pool.register_message("grpc", "GuestDetailsResponse", GuestDetai
 
 @dataclass(eq=False, repr=False)
 class HealthCheckResponse(betterproto2.Message):
+    """
+    Whether the agent serves.
+    """
+
     status: "HealthCheckResponseServingStatus" = betterproto2.field(
         1, betterproto2.TYPE_ENUM, default_factory=lambda: HealthCheckResponseServingStatus(0)
     )
@@ -541,6 +648,10 @@ default_message_pool.register_message("grpc", "HealthCheckResponse", HealthCheck
 
 @dataclass(eq=False, repr=False)
 class Hook(betterproto2.Message):
+    """
+    One program; the timeout is in seconds.
+    """
+
     path: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     args: "list[str]" = betterproto2.field(2, betterproto2.TYPE_STRING, repeated=True)
@@ -555,6 +666,10 @@ default_message_pool.register_message("grpc", "Hook", Hook)
 
 @dataclass(eq=False, repr=False)
 class Hooks(betterproto2.Message):
+    """
+    Programs to run at points of the container's life.
+    """
+
     prestart: "list[Hook]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
     poststart: "list[Hook]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
@@ -573,6 +688,10 @@ default_message_pool.register_message("grpc", "Hooks", Hooks)
 
 @dataclass(eq=False, repr=False)
 class HugetlbStats(betterproto2.Message):
+    """
+    Use of huge pages of one size.
+    """
+
     usage: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     max_usage: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -585,6 +704,10 @@ default_message_pool.register_message("grpc", "HugetlbStats", HugetlbStats)
 
 @dataclass(eq=False, repr=False)
 class Interfaces(betterproto2.Message):
+    """
+    A list of network interfaces.
+    """
+
     interfaces: "list[_types__.Interface]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
@@ -593,6 +716,10 @@ default_message_pool.register_message("grpc", "Interfaces", Interfaces)
 
 @dataclass(eq=False, repr=False)
 class KernelModule(betterproto2.Message):
+    """
+    A module to load in the guest.
+    """
+
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     parameters: "list[str]" = betterproto2.field(2, betterproto2.TYPE_STRING, repeated=True)
@@ -603,14 +730,16 @@ default_message_pool.register_message("grpc", "KernelModule", KernelModule)
 
 @dataclass(eq=False, repr=False)
 class Linux(betterproto2.Message):
+    """
+    The Linux section of config.json.
+    """
+
     uid_mappings: "list[LinuxIdMapping]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
     gid_mappings: "list[LinuxIdMapping]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
 
     sysctl: "dict[str, str]" = betterproto2.field(
-        3,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        3, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
     resources: "LinuxResources | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
@@ -639,6 +768,10 @@ default_message_pool.register_message("grpc", "Linux", Linux)
 
 @dataclass(eq=False, repr=False)
 class LinuxBlockIo(betterproto2.Message):
+    """
+    Block I/O weights and limits.
+    """
+
     weight: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
 
     leaf_weight: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
@@ -667,6 +800,10 @@ default_message_pool.register_message("grpc", "LinuxBlockIO", LinuxBlockIo)
 
 @dataclass(eq=False, repr=False)
 class LinuxCapabilities(betterproto2.Message):
+    """
+    The five capability sets.
+    """
+
     bounding: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
 
     effective: "list[str]" = betterproto2.field(2, betterproto2.TYPE_STRING, repeated=True)
@@ -683,6 +820,10 @@ default_message_pool.register_message("grpc", "LinuxCapabilities", LinuxCapabili
 
 @dataclass(eq=False, repr=False)
 class LinuxCpu(betterproto2.Message):
+    """
+    Processor shares, quota and sets; times are microseconds.
+    """
+
     shares: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     quota: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
@@ -703,6 +844,10 @@ default_message_pool.register_message("grpc", "LinuxCPU", LinuxCpu)
 
 @dataclass(eq=False, repr=False)
 class LinuxDevice(betterproto2.Message):
+    """
+    A device node to make in the container.
+    """
+
     path: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     type: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -723,6 +868,10 @@ default_message_pool.register_message("grpc", "LinuxDevice", LinuxDevice)
 
 @dataclass(eq=False, repr=False)
 class LinuxDeviceCgroup(betterproto2.Message):
+    """
+    One rule of the device cgroup.
+    """
+
     allow: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
 
     type: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -739,6 +888,10 @@ default_message_pool.register_message("grpc", "LinuxDeviceCgroup", LinuxDeviceCg
 
 @dataclass(eq=False, repr=False)
 class LinuxHugepageLimit(betterproto2.Message):
+    """
+    The limit for huge pages of one size ("2MB").
+    """
+
     pagesize: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     limit: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -749,6 +902,10 @@ default_message_pool.register_message("grpc", "LinuxHugepageLimit", LinuxHugepag
 
 @dataclass(eq=False, repr=False)
 class LinuxIdMapping(betterproto2.Message):
+    """
+    A range of ids of a user namespace.
+    """
+
     host_id: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
 
     container_id: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
@@ -761,6 +918,10 @@ default_message_pool.register_message("grpc", "LinuxIDMapping", LinuxIdMapping)
 
 @dataclass(eq=False, repr=False)
 class LinuxIntelRdt(betterproto2.Message):
+    """
+    Cache allocation (Intel RDT).
+    """
+
     l_3_cache_schema: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -769,6 +930,10 @@ default_message_pool.register_message("grpc", "LinuxIntelRdt", LinuxIntelRdt)
 
 @dataclass(eq=False, repr=False)
 class LinuxInterfacePriority(betterproto2.Message):
+    """
+    The priority of traffic of one interface.
+    """
+
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     priority: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
@@ -779,6 +944,10 @@ default_message_pool.register_message("grpc", "LinuxInterfacePriority", LinuxInt
 
 @dataclass(eq=False, repr=False)
 class LinuxMemory(betterproto2.Message):
+    """
+    Memory limits in bytes.
+    """
+
     limit: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
 
     reservation: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
@@ -799,6 +968,10 @@ default_message_pool.register_message("grpc", "LinuxMemory", LinuxMemory)
 
 @dataclass(eq=False, repr=False)
 class LinuxNamespace(betterproto2.Message):
+    """
+    A namespace to create or, with a path, to join.
+    """
+
     type: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     path: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -809,11 +982,13 @@ default_message_pool.register_message("grpc", "LinuxNamespace", LinuxNamespace)
 
 @dataclass(eq=False, repr=False)
 class LinuxNetwork(betterproto2.Message):
+    """
+    Network class and priorities.
+    """
+
     class_id: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
 
-    priorities: "list[LinuxInterfacePriority]" = betterproto2.field(
-        2, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    priorities: "list[LinuxInterfacePriority]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
 default_message_pool.register_message("grpc", "LinuxNetwork", LinuxNetwork)
@@ -821,6 +996,10 @@ default_message_pool.register_message("grpc", "LinuxNetwork", LinuxNetwork)
 
 @dataclass(eq=False, repr=False)
 class LinuxPids(betterproto2.Message):
+    """
+    The highest number of tasks.
+    """
+
     limit: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
 
 
@@ -829,6 +1008,10 @@ default_message_pool.register_message("grpc", "LinuxPids", LinuxPids)
 
 @dataclass(eq=False, repr=False)
 class LinuxResources(betterproto2.Message):
+    """
+    The limits of a container's cgroup.
+    """
+
     devices: "list[LinuxDeviceCgroup]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
     memory: "LinuxMemory | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -839,9 +1022,7 @@ class LinuxResources(betterproto2.Message):
 
     block_io: "LinuxBlockIo | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
 
-    hugepage_limits: "list[LinuxHugepageLimit]" = betterproto2.field(
-        6, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    hugepage_limits: "list[LinuxHugepageLimit]" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, repeated=True)
 
     network: "LinuxNetwork | None" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, optional=True)
 
@@ -851,6 +1032,10 @@ default_message_pool.register_message("grpc", "LinuxResources", LinuxResources)
 
 @dataclass(eq=False, repr=False)
 class LinuxSeccomp(betterproto2.Message):
+    """
+    The system call filter.
+    """
+
     default_action: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     architectures: "list[str]" = betterproto2.field(2, betterproto2.TYPE_STRING, repeated=True)
@@ -865,6 +1050,10 @@ default_message_pool.register_message("grpc", "LinuxSeccomp", LinuxSeccomp)
 
 @dataclass(eq=False, repr=False)
 class LinuxSeccompArg(betterproto2.Message):
+    """
+    A condition on one argument of a system call.
+    """
+
     index: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     value: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -880,7 +1069,7 @@ default_message_pool.register_message("grpc", "LinuxSeccompArg", LinuxSeccompArg
 @dataclass(eq=False, repr=False)
 class LinuxSyscall(betterproto2.Message):
     """
-
+    What the filter does with some system calls; the errno it returns may be left to the default.
 
     Oneofs:
         - ErrnoRet:
@@ -900,6 +1089,10 @@ default_message_pool.register_message("grpc", "LinuxSyscall", LinuxSyscall)
 
 @dataclass(eq=False, repr=False)
 class LinuxThrottleDevice(betterproto2.Message):
+    """
+    Block I/O limit of one device.
+    """
+
     major: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
 
     minor: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
@@ -912,6 +1105,10 @@ default_message_pool.register_message("grpc", "LinuxThrottleDevice", LinuxThrott
 
 @dataclass(eq=False, repr=False)
 class LinuxWeightDevice(betterproto2.Message):
+    """
+    Block I/O weight of one device.
+    """
+
     major: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
 
     minor: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
@@ -926,6 +1123,10 @@ default_message_pool.register_message("grpc", "LinuxWeightDevice", LinuxWeightDe
 
 @dataclass(eq=False, repr=False)
 class ListInterfacesRequest(betterproto2.Message):
+    """
+    Asks for the guest's interfaces.
+    """
+
     pass
 
 
@@ -934,6 +1135,10 @@ default_message_pool.register_message("grpc", "ListInterfacesRequest", ListInter
 
 @dataclass(eq=False, repr=False)
 class ListRoutesRequest(betterproto2.Message):
+    """
+    Asks for the guest's routes.
+    """
+
     pass
 
 
@@ -942,6 +1147,10 @@ default_message_pool.register_message("grpc", "ListRoutesRequest", ListRoutesReq
 
 @dataclass(eq=False, repr=False)
 class MemAgentCompactConfig(betterproto2.Message):
+    """
+    Settings of the memory agent's compaction; what is absent stays as it is.
+    """
+
     disabled: "bool | None" = betterproto2.field(1, betterproto2.TYPE_BOOL, optional=True)
 
     period_secs: "int | None" = betterproto2.field(2, betterproto2.TYPE_UINT64, optional=True)
@@ -964,6 +1173,10 @@ default_message_pool.register_message("grpc", "MemAgentCompactConfig", MemAgentC
 
 @dataclass(eq=False, repr=False)
 class MemAgentMemcgConfig(betterproto2.Message):
+    """
+    Settings of the memory agent's page aging; what is absent stays as it is.
+    """
+
     disabled: "bool | None" = betterproto2.field(1, betterproto2.TYPE_BOOL, optional=True)
 
     swap: "bool | None" = betterproto2.field(2, betterproto2.TYPE_BOOL, optional=True)
@@ -976,9 +1189,7 @@ class MemAgentMemcgConfig(betterproto2.Message):
 
     eviction_psi_percent_limit: "int | None" = betterproto2.field(6, betterproto2.TYPE_UINT32, optional=True)
 
-    eviction_run_aging_count_min: "int | None" = betterproto2.field(
-        7, betterproto2.TYPE_UINT64, optional=True
-    )
+    eviction_run_aging_count_min: "int | None" = betterproto2.field(7, betterproto2.TYPE_UINT64, optional=True)
 
 
 default_message_pool.register_message("grpc", "MemAgentMemcgConfig", MemAgentMemcgConfig)
@@ -986,6 +1197,10 @@ default_message_pool.register_message("grpc", "MemAgentMemcgConfig", MemAgentMem
 
 @dataclass(eq=False, repr=False)
 class MemHotplugByProbeRequest(betterproto2.Message):
+    """
+    Addresses of memory to probe, where the guest learns of it no other way.
+    """
+
     mem_hotplug_probe_addr: "list[int]" = betterproto2.field(1, betterproto2.TYPE_UINT64, repeated=True)
 
 
@@ -994,6 +1209,10 @@ default_message_pool.register_message("grpc", "MemHotplugByProbeRequest", MemHot
 
 @dataclass(eq=False, repr=False)
 class MemoryData(betterproto2.Message):
+    """
+    One memory counter with limit, use and high-water mark, in bytes.
+    """
+
     usage: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     max_usage: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -1008,6 +1227,10 @@ default_message_pool.register_message("grpc", "MemoryData", MemoryData)
 
 @dataclass(eq=False, repr=False)
 class MemoryStats(betterproto2.Message):
+    """
+    Memory counters, and memory.stat by name.
+    """
+
     cache: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     usage: "MemoryData | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -1019,9 +1242,7 @@ class MemoryStats(betterproto2.Message):
     use_hierarchy: "bool" = betterproto2.field(5, betterproto2.TYPE_BOOL)
 
     stats: "dict[str, int]" = betterproto2.field(
-        6,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_UINT64),
+        6, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_UINT64)
     )
 
 
@@ -1030,6 +1251,10 @@ default_message_pool.register_message("grpc", "MemoryStats", MemoryStats)
 
 @dataclass(eq=False, repr=False)
 class Metrics(betterproto2.Message):
+    """
+    Metrics in Prometheus' text format.
+    """
+
     metrics: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -1038,6 +1263,10 @@ default_message_pool.register_message("grpc", "Metrics", Metrics)
 
 @dataclass(eq=False, repr=False)
 class Mount(betterproto2.Message):
+    """
+    One mount of the container.
+    """
+
     destination: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     source: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -1052,6 +1281,10 @@ default_message_pool.register_message("grpc", "Mount", Mount)
 
 @dataclass(eq=False, repr=False)
 class NetworkStats(betterproto2.Message):
+    """
+    Counters of one network interface.
+    """
+
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     rx_bytes: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -1076,6 +1309,10 @@ default_message_pool.register_message("grpc", "NetworkStats", NetworkStats)
 
 @dataclass(eq=False, repr=False)
 class OnlineCpuMemRequest(betterproto2.Message):
+    """
+    Brings hot-plugged processors and memory on line; wait until nb_cpus processors are there.
+    """
+
     wait: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
 
     nb_cpus: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
@@ -1088,6 +1325,10 @@ default_message_pool.register_message("grpc", "OnlineCPUMemRequest", OnlineCpuMe
 
 @dataclass(eq=False, repr=False)
 class OomEvent(betterproto2.Message):
+    """
+    The container that ran out of memory.
+    """
+
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -1096,6 +1337,10 @@ default_message_pool.register_message("grpc", "OOMEvent", OomEvent)
 
 @dataclass(eq=False, repr=False)
 class PauseContainerRequest(betterproto2.Message):
+    """
+    Freezes a container.
+    """
+
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -1104,6 +1349,10 @@ default_message_pool.register_message("grpc", "PauseContainerRequest", PauseCont
 
 @dataclass(eq=False, repr=False)
 class PidsStats(betterproto2.Message):
+    """
+    Number of tasks, and their limit.
+    """
+
     current: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     limit: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -1114,6 +1363,10 @@ default_message_pool.register_message("grpc", "PidsStats", PidsStats)
 
 @dataclass(eq=False, repr=False)
 class PosixRlimit(betterproto2.Message):
+    """
+    One resource limit ("RLIMIT_NOFILE").
+    """
+
     type: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     hard: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -1126,6 +1379,10 @@ default_message_pool.register_message("grpc", "POSIXRlimit", PosixRlimit)
 
 @dataclass(eq=False, repr=False)
 class Process(betterproto2.Message):
+    """
+    The process to run.
+    """
+
     terminal: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
 
     console_size: "Box | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -1156,6 +1413,10 @@ default_message_pool.register_message("grpc", "Process", Process)
 
 @dataclass(eq=False, repr=False)
 class ReadStreamRequest(betterproto2.Message):
+    """
+    Asks for at most len bytes of output.
+    """
+
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     exec_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -1168,6 +1429,10 @@ default_message_pool.register_message("grpc", "ReadStreamRequest", ReadStreamReq
 
 @dataclass(eq=False, repr=False)
 class ReadStreamResponse(betterproto2.Message):
+    """
+    Output of a process.
+    """
+
     data: "bytes" = betterproto2.field(1, betterproto2.TYPE_BYTES)
 
 
@@ -1176,6 +1441,10 @@ default_message_pool.register_message("grpc", "ReadStreamResponse", ReadStreamRe
 
 @dataclass(eq=False, repr=False)
 class RemoveContainerRequest(betterproto2.Message):
+    """
+    Removes a container; timeout, in seconds, bounds the wait for its processes.
+    """
+
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     timeout: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
@@ -1186,6 +1455,10 @@ default_message_pool.register_message("grpc", "RemoveContainerRequest", RemoveCo
 
 @dataclass(eq=False, repr=False)
 class RemoveStaleVirtiofsShareMountsRequest(betterproto2.Message):
+    """
+    Unmounts what a restarted virtiofsd has left stale.
+    """
+
     pass
 
 
@@ -1196,6 +1469,10 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class ReseedRandomDevRequest(betterproto2.Message):
+    """
+    Entropy for the guest's random number generator.
+    """
+
     data: "bytes" = betterproto2.field(2, betterproto2.TYPE_BYTES)
 
 
@@ -1204,6 +1481,10 @@ default_message_pool.register_message("grpc", "ReseedRandomDevRequest", ReseedRa
 
 @dataclass(eq=False, repr=False)
 class ResizeVolumeRequest(betterproto2.Message):
+    """
+    A new size for a volume, in bytes.
+    """
+
     volume_guest_path: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     size: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -1214,6 +1495,10 @@ default_message_pool.register_message("grpc", "ResizeVolumeRequest", ResizeVolum
 
 @dataclass(eq=False, repr=False)
 class ResumeContainerRequest(betterproto2.Message):
+    """
+    Thaws a container.
+    """
+
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -1222,6 +1507,10 @@ default_message_pool.register_message("grpc", "ResumeContainerRequest", ResumeCo
 
 @dataclass(eq=False, repr=False)
 class Root(betterproto2.Message):
+    """
+    The container's root file system, as a path inside the guest.
+    """
+
     path: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     readonly: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
@@ -1232,6 +1521,10 @@ default_message_pool.register_message("grpc", "Root", Root)
 
 @dataclass(eq=False, repr=False)
 class Routes(betterproto2.Message):
+    """
+    A list of routes.
+    """
+
     routes: "list[_types__.Route]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
@@ -1240,6 +1533,10 @@ default_message_pool.register_message("grpc", "Routes", Routes)
 
 @dataclass(eq=False, repr=False)
 class SetGuestDateTimeRequest(betterproto2.Message):
+    """
+    The time of day.
+    """
+
     sec: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
 
     usec: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
@@ -1250,6 +1547,10 @@ default_message_pool.register_message("grpc", "SetGuestDateTimeRequest", SetGues
 
 @dataclass(eq=False, repr=False)
 class SetIpTablesRequest(betterproto2.Message):
+    """
+    A packet filter, as iptables-restore reads it.
+    """
+
     is_ipv6: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
 
     data: "bytes" = betterproto2.field(2, betterproto2.TYPE_BYTES)
@@ -1260,6 +1561,10 @@ default_message_pool.register_message("grpc", "SetIPTablesRequest", SetIpTablesR
 
 @dataclass(eq=False, repr=False)
 class SetIpTablesResponse(betterproto2.Message):
+    """
+    What iptables-restore printed.
+    """
+
     data: "bytes" = betterproto2.field(1, betterproto2.TYPE_BYTES)
 
 
@@ -1268,6 +1573,10 @@ default_message_pool.register_message("grpc", "SetIPTablesResponse", SetIpTables
 
 @dataclass(eq=False, repr=False)
 class SetPolicyRequest(betterproto2.Message):
+    """
+    The policy that says which calls are allowed.
+    """
+
     policy: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -1276,6 +1585,10 @@ default_message_pool.register_message("grpc", "SetPolicyRequest", SetPolicyReque
 
 @dataclass(eq=False, repr=False)
 class SharedMount(betterproto2.Message):
+    """
+    A mount of one container to be shared with another.
+    """
+
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     src_ctr: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -1292,6 +1605,10 @@ default_message_pool.register_message("grpc", "SharedMount", SharedMount)
 
 @dataclass(eq=False, repr=False)
 class SignalProcessRequest(betterproto2.Message):
+    """
+    Sends a signal to one process.
+    """
+
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     exec_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -1304,6 +1621,10 @@ default_message_pool.register_message("grpc", "SignalProcessRequest", SignalProc
 
 @dataclass(eq=False, repr=False)
 class Solaris(betterproto2.Message):
+    """
+    Keeps its field number; never filled in.
+    """
+
     dummy: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -1312,6 +1633,10 @@ default_message_pool.register_message("grpc", "Solaris", Solaris)
 
 @dataclass(eq=False, repr=False)
 class Spec(betterproto2.Message):
+    """
+    config.json without what only the host needs.
+    """
+
     version: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     process: "Process | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -1325,9 +1650,7 @@ class Spec(betterproto2.Message):
     hooks: "Hooks | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True)
 
     annotations: "dict[str, str]" = betterproto2.field(
-        7,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        7, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
     linux: "Linux | None" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, optional=True)
@@ -1342,6 +1665,10 @@ default_message_pool.register_message("grpc", "Spec", Spec)
 
 @dataclass(eq=False, repr=False)
 class StartContainerRequest(betterproto2.Message):
+    """
+    Starts the first process of a created container.
+    """
+
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -1350,6 +1677,10 @@ default_message_pool.register_message("grpc", "StartContainerRequest", StartCont
 
 @dataclass(eq=False, repr=False)
 class StatsContainerRequest(betterproto2.Message):
+    """
+    Asks for the resource use of a container.
+    """
+
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -1358,6 +1689,10 @@ default_message_pool.register_message("grpc", "StatsContainerRequest", StatsCont
 
 @dataclass(eq=False, repr=False)
 class StatsContainerResponse(betterproto2.Message):
+    """
+    The resource use of a container, and the traffic of the sandbox.
+    """
+
     cgroup_stats: "CgroupStats | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     network_stats: "list[NetworkStats]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
@@ -1368,6 +1703,10 @@ default_message_pool.register_message("grpc", "StatsContainerResponse", StatsCon
 
 @dataclass(eq=False, repr=False)
 class Storage(betterproto2.Message):
+    """
+    Something to mount in the guest: driver ("virtio-fs", "blk", ...), source, and where.
+    """
+
     driver: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     driver_options: "list[str]" = betterproto2.field(2, betterproto2.TYPE_STRING, repeated=True)
@@ -1375,6 +1714,9 @@ class Storage(betterproto2.Message):
     source: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
 
     fstype: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    Such as "virtiofs", "ext4" or "tmpfs".
+    """
 
     options: "list[str]" = betterproto2.field(5, betterproto2.TYPE_STRING, repeated=True)
 
@@ -1390,6 +1732,10 @@ default_message_pool.register_message("grpc", "Storage", Storage)
 
 @dataclass(eq=False, repr=False)
 class StringUser(betterproto2.Message):
+    """
+    A user and groups by name, to be looked up in the container's image.
+    """
+
     uid: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     gid: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -1402,6 +1748,10 @@ default_message_pool.register_message("grpc", "StringUser", StringUser)
 
 @dataclass(eq=False, repr=False)
 class ThrottlingData(betterproto2.Message):
+    """
+    How often and for how long the quota held the container back.
+    """
+
     periods: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     throttled_periods: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -1414,6 +1764,10 @@ default_message_pool.register_message("grpc", "ThrottlingData", ThrottlingData)
 
 @dataclass(eq=False, repr=False)
 class TtyWinResizeRequest(betterproto2.Message):
+    """
+    A new size for a terminal, in characters.
+    """
+
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     exec_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -1428,6 +1782,10 @@ default_message_pool.register_message("grpc", "TtyWinResizeRequest", TtyWinResiz
 
 @dataclass(eq=False, repr=False)
 class UpdateContainerRequest(betterproto2.Message):
+    """
+    New limits for a container.
+    """
+
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     resources: "LinuxResources | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -1438,6 +1796,10 @@ default_message_pool.register_message("grpc", "UpdateContainerRequest", UpdateCo
 
 @dataclass(eq=False, repr=False)
 class UpdateEphemeralMountsRequest(betterproto2.Message):
+    """
+    Remounts memory-backed storages, to resize them.
+    """
+
     storages: "list[Storage]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
@@ -1446,6 +1808,10 @@ default_message_pool.register_message("grpc", "UpdateEphemeralMountsRequest", Up
 
 @dataclass(eq=False, repr=False)
 class UpdateInterfaceRequest(betterproto2.Message):
+    """
+    The configuration of one interface.
+    """
+
     interface: "_types__.Interface | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
@@ -1454,6 +1820,10 @@ default_message_pool.register_message("grpc", "UpdateInterfaceRequest", UpdateIn
 
 @dataclass(eq=False, repr=False)
 class UpdateRoutesRequest(betterproto2.Message):
+    """
+    All routes the guest shall have.
+    """
+
     routes: "Routes | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
@@ -1462,6 +1832,10 @@ default_message_pool.register_message("grpc", "UpdateRoutesRequest", UpdateRoute
 
 @dataclass(eq=False, repr=False)
 class User(betterproto2.Message):
+    """
+    The user and groups of a process; Username is for Windows.
+    """
+
     uid: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
 
     gid: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
@@ -1476,6 +1850,10 @@ default_message_pool.register_message("grpc", "User", User)
 
 @dataclass(eq=False, repr=False)
 class VersionCheckResponse(betterproto2.Message):
+    """
+    The version of the protocol, and of the agent.
+    """
+
     grpc_version: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     agent_version: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -1486,6 +1864,10 @@ default_message_pool.register_message("grpc", "VersionCheckResponse", VersionChe
 
 @dataclass(eq=False, repr=False)
 class VolumeCondition(betterproto2.Message):
+    """
+    Whether a volume is in a bad state, and why.
+    """
+
     abnormal: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
 
     message: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -1496,6 +1878,10 @@ default_message_pool.register_message("grpc", "VolumeCondition", VolumeCondition
 
 @dataclass(eq=False, repr=False)
 class VolumeStatsRequest(betterproto2.Message):
+    """
+    Asks how full a volume is, by its path in the guest.
+    """
+
     volume_guest_path: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -1504,11 +1890,13 @@ default_message_pool.register_message("grpc", "VolumeStatsRequest", VolumeStatsR
 
 @dataclass(eq=False, repr=False)
 class VolumeStatsResponse(betterproto2.Message):
+    """
+    How full a volume is, and whether it is well.
+    """
+
     usage: "list[VolumeUsage]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
-    volume_condition: "VolumeCondition | None" = betterproto2.field(
-        2, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    volume_condition: "VolumeCondition | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("grpc", "VolumeStatsResponse", VolumeStatsResponse)
@@ -1516,15 +1904,17 @@ default_message_pool.register_message("grpc", "VolumeStatsResponse", VolumeStats
 
 @dataclass(eq=False, repr=False)
 class VolumeUsage(betterproto2.Message):
+    """
+    How full a volume is, in bytes or in inodes.
+    """
+
     available: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     total: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
 
     used: "int" = betterproto2.field(3, betterproto2.TYPE_UINT64)
 
-    unit: "VolumeUsageUnit" = betterproto2.field(
-        4, betterproto2.TYPE_ENUM, default_factory=lambda: VolumeUsageUnit(0)
-    )
+    unit: "VolumeUsageUnit" = betterproto2.field(4, betterproto2.TYPE_ENUM, default_factory=lambda: VolumeUsageUnit(0))
 
 
 default_message_pool.register_message("grpc", "VolumeUsage", VolumeUsage)
@@ -1532,6 +1922,10 @@ default_message_pool.register_message("grpc", "VolumeUsage", VolumeUsage)
 
 @dataclass(eq=False, repr=False)
 class WaitProcessRequest(betterproto2.Message):
+    """
+    Waits for the exit of one process.
+    """
+
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     exec_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -1542,6 +1936,10 @@ default_message_pool.register_message("grpc", "WaitProcessRequest", WaitProcessR
 
 @dataclass(eq=False, repr=False)
 class WaitProcessResponse(betterproto2.Message):
+    """
+    The exit status; 128 + n after signal n.
+    """
+
     status: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
 
 
@@ -1550,6 +1948,10 @@ default_message_pool.register_message("grpc", "WaitProcessResponse", WaitProcess
 
 @dataclass(eq=False, repr=False)
 class Windows(betterproto2.Message):
+    """
+    Keeps its field number; never filled in.
+    """
+
     dummy: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -1558,6 +1960,10 @@ default_message_pool.register_message("grpc", "Windows", Windows)
 
 @dataclass(eq=False, repr=False)
 class WriteStreamRequest(betterproto2.Message):
+    """
+    Bytes for the standard input of a process.
+    """
+
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     exec_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -1570,6 +1976,10 @@ default_message_pool.register_message("grpc", "WriteStreamRequest", WriteStreamR
 
 @dataclass(eq=False, repr=False)
 class WriteStreamResponse(betterproto2.Message):
+    """
+    How many bytes were taken.
+    """
+
     len: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
 
 
@@ -1577,6 +1987,11 @@ default_message_pool.register_message("grpc", "WriteStreamResponse", WriteStream
 
 
 class AgentServiceStub(betterproto2_grpclib.ServiceStub):
+    """
+    Calls are concurrent; a call with no answer until something happens (WaitProcess, GetOOMEvent, ReadStdout) holds
+    up no other.
+    """
+
     async def create_container(
         self,
         message: "CreateContainerRequest",
@@ -1585,6 +2000,9 @@ class AgentServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "_wellknown__.Empty":
+        """
+        Sets up storages and devices, then creates the container, which waits for StartContainer.
+        """
 
         return await self._unary_unary(
             "/grpc.AgentService/CreateContainer",
@@ -1657,6 +2075,9 @@ class AgentServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "_wellknown__.Empty":
+        """
+        Signal 9 to a container's first process ends the container.
+        """
 
         return await self._unary_unary(
             "/grpc.AgentService/SignalProcess",
@@ -1675,6 +2096,9 @@ class AgentServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "WaitProcessResponse":
+        """
+        Answers when the process has exited, and forgets the process.
+        """
 
         return await self._unary_unary(
             "/grpc.AgentService/WaitProcess",
@@ -1840,6 +2264,9 @@ class AgentServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "ReadStreamResponse":
+        """
+        Answers when there is output; an error or an empty answer is the end.
+        """
 
         return await self._unary_unary(
             "/grpc.AgentService/ReadStdout",
@@ -1912,6 +2339,9 @@ class AgentServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "_types__.Interface":
+        """
+        Configures the interface that has the given hardware address.
+        """
 
         return await self._unary_unary(
             "/grpc.AgentService/UpdateInterface",
@@ -2101,6 +2531,9 @@ class AgentServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "_wellknown__.Empty":
+        """
+        The first call after boot.
+        """
 
         return await self._unary_unary(
             "/grpc.AgentService/CreateSandbox",
@@ -2119,6 +2552,9 @@ class AgentServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "_wellknown__.Empty":
+        """
+        The last call: file systems are synced, then the machine may go.
+        """
 
         if message is None:
             message = DestroySandboxRequest()
@@ -2248,6 +2684,9 @@ class AgentServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "OomEvent":
+        """
+        Answers at the next out-of-memory event of any container.
+        """
 
         if message is None:
             message = GetOomEventRequest()
@@ -2353,6 +2792,10 @@ class AgentServiceStub(betterproto2_grpclib.ServiceStub):
 
 
 class HealthStub(betterproto2_grpclib.ServiceStub):
+    """
+    Answers as soon as the agent serves.
+    """
+
     async def check(
         self,
         message: "CheckRequest",
@@ -2395,7 +2838,15 @@ from .. import wellknown as _wellknown__
 
 
 class AgentServiceBase(betterproto2_grpclib.ServiceBase):
+    """
+    Calls are concurrent; a call with no answer until something happens (WaitProcess, GetOOMEvent, ReadStdout) holds
+    up no other.
+    """
+
     async def create_container(self, message: "CreateContainerRequest") -> "_wellknown__.Empty":
+        """
+        Sets up storages and devices, then creates the container, which waits for StartContainer.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
@@ -2412,10 +2863,16 @@ class AgentServiceBase(betterproto2_grpclib.ServiceBase):
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def signal_process(self, message: "SignalProcessRequest") -> "_wellknown__.Empty":
+        """
+        Signal 9 to a container's first process ends the container.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def wait_process(self, message: "WaitProcessRequest") -> "WaitProcessResponse":
+        """
+        Answers when the process has exited, and forgets the process.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
@@ -2454,6 +2911,9 @@ class AgentServiceBase(betterproto2_grpclib.ServiceBase):
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def read_stdout(self, message: "ReadStreamRequest") -> "ReadStreamResponse":
+        """
+        Answers when there is output; an error or an empty answer is the end.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
@@ -2470,6 +2930,9 @@ class AgentServiceBase(betterproto2_grpclib.ServiceBase):
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def update_interface(self, message: "UpdateInterfaceRequest") -> "_types__.Interface":
+        """
+        Configures the interface that has the given hardware address.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
@@ -2510,10 +2973,16 @@ class AgentServiceBase(betterproto2_grpclib.ServiceBase):
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def create_sandbox(self, message: "CreateSandboxRequest") -> "_wellknown__.Empty":
+        """
+        The first call after boot.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def destroy_sandbox(self, message: "DestroySandboxRequest") -> "_wellknown__.Empty":
+        """
+        The last call: file systems are synced, then the machine may go.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
@@ -2542,6 +3011,9 @@ class AgentServiceBase(betterproto2_grpclib.ServiceBase):
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def get_oom_event(self, message: "GetOomEventRequest") -> "OomEvent":
+        """
+        Answers at the next out-of-memory event of any container.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
@@ -2589,9 +3061,7 @@ class AgentServiceBase(betterproto2_grpclib.ServiceBase):
         response = await self.remove_container(request)
         await stream.send_message(response)
 
-    async def __rpc_exec_process(
-        self, stream: "grpclib.server.Stream[ExecProcessRequest, _wellknown__.Empty]"
-    ) -> None:
+    async def __rpc_exec_process(self, stream: "grpclib.server.Stream[ExecProcessRequest, _wellknown__.Empty]") -> None:
         request = await stream.recv_message()
         assert request is not None
         response = await self.exec_process(request)
@@ -2669,33 +3139,25 @@ class AgentServiceBase(betterproto2_grpclib.ServiceBase):
         response = await self.get_diagnostic_data(request)
         await stream.send_message(response)
 
-    async def __rpc_write_stdin(
-        self, stream: "grpclib.server.Stream[WriteStreamRequest, WriteStreamResponse]"
-    ) -> None:
+    async def __rpc_write_stdin(self, stream: "grpclib.server.Stream[WriteStreamRequest, WriteStreamResponse]") -> None:
         request = await stream.recv_message()
         assert request is not None
         response = await self.write_stdin(request)
         await stream.send_message(response)
 
-    async def __rpc_read_stdout(
-        self, stream: "grpclib.server.Stream[ReadStreamRequest, ReadStreamResponse]"
-    ) -> None:
+    async def __rpc_read_stdout(self, stream: "grpclib.server.Stream[ReadStreamRequest, ReadStreamResponse]") -> None:
         request = await stream.recv_message()
         assert request is not None
         response = await self.read_stdout(request)
         await stream.send_message(response)
 
-    async def __rpc_read_stderr(
-        self, stream: "grpclib.server.Stream[ReadStreamRequest, ReadStreamResponse]"
-    ) -> None:
+    async def __rpc_read_stderr(self, stream: "grpclib.server.Stream[ReadStreamRequest, ReadStreamResponse]") -> None:
         request = await stream.recv_message()
         assert request is not None
         response = await self.read_stderr(request)
         await stream.send_message(response)
 
-    async def __rpc_close_stdin(
-        self, stream: "grpclib.server.Stream[CloseStdinRequest, _wellknown__.Empty]"
-    ) -> None:
+    async def __rpc_close_stdin(self, stream: "grpclib.server.Stream[CloseStdinRequest, _wellknown__.Empty]") -> None:
         request = await stream.recv_message()
         assert request is not None
         response = await self.close_stdin(request)
@@ -2723,9 +3185,7 @@ class AgentServiceBase(betterproto2_grpclib.ServiceBase):
         response = await self.update_routes(request)
         await stream.send_message(response)
 
-    async def __rpc_list_interfaces(
-        self, stream: "grpclib.server.Stream[ListInterfacesRequest, Interfaces]"
-    ) -> None:
+    async def __rpc_list_interfaces(self, stream: "grpclib.server.Stream[ListInterfacesRequest, Interfaces]") -> None:
         request = await stream.recv_message()
         assert request is not None
         response = await self.list_interfaces(request)
@@ -2839,25 +3299,19 @@ class AgentServiceBase(betterproto2_grpclib.ServiceBase):
         response = await self.set_guest_date_time(request)
         await stream.send_message(response)
 
-    async def __rpc_copy_file(
-        self, stream: "grpclib.server.Stream[CopyFileRequest, _wellknown__.Empty]"
-    ) -> None:
+    async def __rpc_copy_file(self, stream: "grpclib.server.Stream[CopyFileRequest, _wellknown__.Empty]") -> None:
         request = await stream.recv_message()
         assert request is not None
         response = await self.copy_file(request)
         await stream.send_message(response)
 
-    async def __rpc_get_oom_event(
-        self, stream: "grpclib.server.Stream[GetOomEventRequest, OomEvent]"
-    ) -> None:
+    async def __rpc_get_oom_event(self, stream: "grpclib.server.Stream[GetOomEventRequest, OomEvent]") -> None:
         request = await stream.recv_message()
         assert request is not None
         response = await self.get_oom_event(request)
         await stream.send_message(response)
 
-    async def __rpc_add_swap(
-        self, stream: "grpclib.server.Stream[AddSwapRequest, _wellknown__.Empty]"
-    ) -> None:
+    async def __rpc_add_swap(self, stream: "grpclib.server.Stream[AddSwapRequest, _wellknown__.Empty]") -> None:
         request = await stream.recv_message()
         assert request is not None
         response = await self.add_swap(request)
@@ -2887,9 +3341,7 @@ class AgentServiceBase(betterproto2_grpclib.ServiceBase):
         response = await self.resize_volume(request)
         await stream.send_message(response)
 
-    async def __rpc_set_policy(
-        self, stream: "grpclib.server.Stream[SetPolicyRequest, _wellknown__.Empty]"
-    ) -> None:
+    async def __rpc_set_policy(self, stream: "grpclib.server.Stream[SetPolicyRequest, _wellknown__.Empty]") -> None:
         request = await stream.recv_message()
         assert request is not None
         response = await self.set_policy(request)
@@ -3153,6 +3605,10 @@ class AgentServiceBase(betterproto2_grpclib.ServiceBase):
 
 
 class HealthBase(betterproto2_grpclib.ServiceBase):
+    """
+    Answers as soon as the agent serves.
+    """
+
     async def check(self, message: "CheckRequest") -> "HealthCheckResponse":
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
@@ -3167,9 +3623,7 @@ class HealthBase(betterproto2_grpclib.ServiceBase):
         response = await self.check(request)
         await stream.send_message(response)
 
-    async def __rpc_version(
-        self, stream: "grpclib.server.Stream[CheckRequest, VersionCheckResponse]"
-    ) -> None:
+    async def __rpc_version(self, stream: "grpclib.server.Stream[CheckRequest, VersionCheckResponse]") -> None:
         request = await stream.recv_message()
         assert request is not None
         response = await self.version(request)

@@ -22,6 +22,10 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 @dataclass(eq=False, repr=False)
 class KeyValue(betterproto2.Message):
+    """
+    One entry of a call's metadata; keys are lower-case and may repeat.
+    """
+
     key: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     value: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -32,9 +36,19 @@ default_message_pool.register_message("ttrpc", "KeyValue", KeyValue)
 
 @dataclass(eq=False, repr=False)
 class Request(betterproto2.Message):
+    """
+    A call. payload is the encoded request message; timeout_nano is what is left of the caller's time, 0 for no end.
+    """
+
     service: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Full name of the service ("containerd.task.v2.Task").
+    """
 
     method: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Bare name of the method ("Create").
+    """
 
     payload: "bytes" = betterproto2.field(3, betterproto2.TYPE_BYTES)
 
@@ -48,6 +62,10 @@ default_message_pool.register_message("ttrpc", "Request", Request)
 
 @dataclass(eq=False, repr=False)
 class Response(betterproto2.Message):
+    """
+    The outcome of a call; no status is success.
+    """
+
     status: "_google__rpc__.Status | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     payload: "bytes" = betterproto2.field(2, betterproto2.TYPE_BYTES)
@@ -58,6 +76,10 @@ default_message_pool.register_message("ttrpc", "Response", Response)
 
 @dataclass(eq=False, repr=False)
 class StringList(betterproto2.Message):
+    """
+    A list of strings, as older clients send metadata.
+    """
+
     list: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
 
 

@@ -16,12 +16,20 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
 class FsGroupChangePolicy(betterproto2.Enum):
+    """
+    When the owner of a volume's files is changed.
+    """
+
     Always = 0
 
     OnRootMismatch = 1
 
 
 class IpFamily(betterproto2.Enum):
+    """
+    The kind of an address.
+    """
+
     v4 = 0
 
     v6 = 1
@@ -29,6 +37,10 @@ class IpFamily(betterproto2.Enum):
 
 @dataclass(eq=False, repr=False)
 class ArpNeighbor(betterproto2.Message):
+    """
+    An entry of the neighbour table.
+    """
+
     to_ip_address: "IpAddress | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     device: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -45,6 +57,10 @@ default_message_pool.register_message("types", "ARPNeighbor", ArpNeighbor)
 
 @dataclass(eq=False, repr=False)
 class Interface(betterproto2.Message):
+    """
+    A network interface, found in the guest by hwAddr or by devicePath (PCI).
+    """
+
     device: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     name: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -67,6 +83,10 @@ default_message_pool.register_message("types", "Interface", Interface)
 
 @dataclass(eq=False, repr=False)
 class IpAddress(betterproto2.Message):
+    """
+    An address; the mask is the length of the prefix.
+    """
+
     family: "IpFamily" = betterproto2.field(1, betterproto2.TYPE_ENUM, default_factory=lambda: IpFamily(0))
 
     address: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -79,6 +99,10 @@ default_message_pool.register_message("types", "IPAddress", IpAddress)
 
 @dataclass(eq=False, repr=False)
 class Route(betterproto2.Message):
+    """
+    A route; an empty dest is the default route.
+    """
+
     dest: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     gateway: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)

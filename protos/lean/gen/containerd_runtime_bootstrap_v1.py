@@ -133,5 +133,5 @@ class BootstrapResult(Message):
             elif tag == 32:
                 self.capabilities.append(int32(value))
             elif tag == 42:
-                key, value = map_entry(value, 18, b"")
-                self.metadata[key] = value.decode()
+                key, value = map_entry(value, 18, bytes.decode, "")
+                self.metadata[key] = value

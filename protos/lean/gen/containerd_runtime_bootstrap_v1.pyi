@@ -6,6 +6,7 @@ from protos.lean.gen import wellknown
 from protos.lean.message import Message
 
 class LogLevel:
+    """Levels of Go's slog, spread as logrus has them."""
     INFO: Final = 0
     TRACE: Final = -8
     DEBUG: Final = -4
@@ -15,9 +16,13 @@ class LogLevel:
     PANIC: Final = 12
 
 class Capability:
+    """What a shim offers beyond the protocol; nothing is defined yet."""
     UNSPECIFIED: Final = 0
 
 class BootstrapParams(Message):
+    """All that `start` needs to know. An Any decodes as this message too: what tells them apart is that
+    instance_id and namespace equal the flags -id and -namespace.
+    """
     instance_id: str
     namespace: str
     log_level: int
@@ -27,6 +32,7 @@ class BootstrapParams(Message):
     containerd_binary: str
     extensions: list[Extension]
     socket_dir: str | None
+    """Where to put the socket, if not in the usual place."""
     def __init__(
         self,
         *,
@@ -42,6 +48,7 @@ class BootstrapParams(Message):
     ) -> None: ...
 
 class Extension(Message):
+    """One value that only some runtimes know; the runtime's options travel here."""
     value: wellknown.Any | None
     def __init__(
         self,
@@ -50,6 +57,7 @@ class Extension(Message):
     ) -> None: ...
 
 class BootstrapResult(Message):
+    """Where the shim serves: task service version (2 or 3), address, and 'ttrpc' or 'grpc'."""
     version: int
     address: str
     protocol: str

@@ -439,8 +439,8 @@ class UpdateTaskRequest(Message):
             elif tag == 18:
                 self.resources = merged(self.resources, wellknown.Any, value, budget)
             elif tag == 26:
-                key, value = map_entry(value, 18, b"")
-                self.annotations[key] = value.decode()
+                key, value = map_entry(value, 18, bytes.decode, "")
+                self.annotations[key] = value
 
 
 class StartRequest(Message):

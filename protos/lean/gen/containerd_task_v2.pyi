@@ -5,6 +5,8 @@ from protos.lean.gen import containerd_types, containerd_v1_types, wellknown
 from protos.lean.message import Message
 
 class CreateTaskRequest(Message):
+    """A new container: its bundle, the mounts that make its rootfs, its streams (paths of FIFOs, or URLs).
+    """
     id: str
     bundle: str
     rootfs: list[containerd_types.Mount]
@@ -31,6 +33,7 @@ class CreateTaskRequest(Message):
     ) -> None: ...
 
 class CreateTaskResponse(Message):
+    """The pid that stands for the task on the host."""
     pid: int
     def __init__(
         self,
@@ -39,6 +42,7 @@ class CreateTaskResponse(Message):
     ) -> None: ...
 
 class DeleteRequest(Message):
+    """An empty exec_id means the init process, here and below."""
     id: str
     exec_id: str
     def __init__(
@@ -49,6 +53,7 @@ class DeleteRequest(Message):
     ) -> None: ...
 
 class DeleteResponse(Message):
+    """How the deleted process ended."""
     pid: int
     exit_status: int
     exited_at: wellknown.Timestamp | None
@@ -61,6 +66,7 @@ class DeleteResponse(Message):
     ) -> None: ...
 
 class ExecProcessRequest(Message):
+    """Another process in a running container; spec holds the JSON of an OCI process."""
     id: str
     exec_id: str
     terminal: bool
@@ -80,9 +86,11 @@ class ExecProcessRequest(Message):
         spec: wellknown.Any | None = ...,
     ) -> None: ...
 
-class ExecProcessResponse(Message): ...
+class ExecProcessResponse(Message):
+    """Equal to the Empty that Exec answers with."""
 
 class ResizePtyRequest(Message):
+    """A new size for the terminal, in characters."""
     id: str
     exec_id: str
     width: int
@@ -97,6 +105,7 @@ class ResizePtyRequest(Message):
     ) -> None: ...
 
 class StateRequest(Message):
+    """Asks for the state of one process."""
     id: str
     exec_id: str
     def __init__(
@@ -107,6 +116,7 @@ class StateRequest(Message):
     ) -> None: ...
 
 class StateResponse(Message):
+    """The state of one process; for an exec, id and exec_id are both the exec's id."""
     id: str
     bundle: str
     pid: int
@@ -117,6 +127,7 @@ class StateResponse(Message):
     terminal: bool
     exit_status: int
     exited_at: wellknown.Timestamp | None
+    """Absent, or Go's zero time, while the process runs."""
     exec_id: str
     def __init__(
         self,
@@ -135,6 +146,7 @@ class StateResponse(Message):
     ) -> None: ...
 
 class KillRequest(Message):
+    """Sends a signal to a process, or to all processes of the container."""
     id: str
     exec_id: str
     signal: int
@@ -149,6 +161,7 @@ class KillRequest(Message):
     ) -> None: ...
 
 class CloseIoRequest(Message):
+    """Closes the standard input, once all that was written to it has been passed on."""
     id: str
     exec_id: str
     stdin: bool
@@ -161,6 +174,7 @@ class CloseIoRequest(Message):
     ) -> None: ...
 
 class PidsRequest(Message):
+    """Asks for the processes of a task."""
     id: str
     def __init__(
         self,
@@ -169,6 +183,7 @@ class PidsRequest(Message):
     ) -> None: ...
 
 class PidsResponse(Message):
+    """The host's view of the task: the pid of the virtual machine's monitor."""
     processes: list[containerd_v1_types.ProcessInfo]
     def __init__(
         self,
@@ -177,6 +192,7 @@ class PidsResponse(Message):
     ) -> None: ...
 
 class CheckpointTaskRequest(Message):
+    """Asks for an image of the running task; virtual machines do not offer it."""
     id: str
     path: str
     options: wellknown.Any | None
@@ -189,6 +205,7 @@ class CheckpointTaskRequest(Message):
     ) -> None: ...
 
 class UpdateTaskRequest(Message):
+    """New limits for a running container; resources holds the JSON of OCI LinuxResources."""
     id: str
     resources: wellknown.Any | None
     annotations: dict[str, str]
@@ -201,6 +218,7 @@ class UpdateTaskRequest(Message):
     ) -> None: ...
 
 class StartRequest(Message):
+    """Starts the init process or an added exec."""
     id: str
     exec_id: str
     def __init__(
@@ -211,6 +229,7 @@ class StartRequest(Message):
     ) -> None: ...
 
 class StartResponse(Message):
+    """The pid that stands for the started process."""
     pid: int
     def __init__(
         self,
@@ -219,6 +238,7 @@ class StartResponse(Message):
     ) -> None: ...
 
 class WaitRequest(Message):
+    """Waits for the exit of one process."""
     id: str
     exec_id: str
     def __init__(
@@ -229,6 +249,7 @@ class WaitRequest(Message):
     ) -> None: ...
 
 class WaitResponse(Message):
+    """Exit status (128 + n after signal n) and time of exit."""
     exit_status: int
     exited_at: wellknown.Timestamp | None
     def __init__(
@@ -239,6 +260,7 @@ class WaitResponse(Message):
     ) -> None: ...
 
 class StatsRequest(Message):
+    """Asks for the resource use of a container."""
     id: str
     def __init__(
         self,
@@ -247,6 +269,7 @@ class StatsRequest(Message):
     ) -> None: ...
 
 class StatsResponse(Message):
+    """Cgroup metrics, version 1 or 2 as the host has it."""
     stats: wellknown.Any | None
     def __init__(
         self,
@@ -255,6 +278,7 @@ class StatsResponse(Message):
     ) -> None: ...
 
 class ConnectRequest(Message):
+    """Asks who the shim is; sent when containerd restarts."""
     id: str
     def __init__(
         self,
@@ -263,6 +287,7 @@ class ConnectRequest(Message):
     ) -> None: ...
 
 class ConnectResponse(Message):
+    """The pids of the shim and of the task, and the version of the task service."""
     shim_pid: int
     task_pid: int
     version: str
@@ -275,6 +300,7 @@ class ConnectResponse(Message):
     ) -> None: ...
 
 class ShutdownRequest(Message):
+    """Asks the shim to end; now asks for haste."""
     id: str
     now: bool
     def __init__(
@@ -285,6 +311,7 @@ class ShutdownRequest(Message):
     ) -> None: ...
 
 class PauseRequest(Message):
+    """Freezes the container."""
     id: str
     def __init__(
         self,
@@ -293,6 +320,7 @@ class PauseRequest(Message):
     ) -> None: ...
 
 class ResumeRequest(Message):
+    """Thaws the container."""
     id: str
     def __init__(
         self,

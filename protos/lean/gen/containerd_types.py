@@ -115,8 +115,8 @@ class RuntimeInfo(Message):
             elif tag == 34:
                 self.features = merged(self.features, wellknown.Any, value, budget)
             elif tag == 42:
-                key, value = map_entry(value, 18, b"")
-                self.annotations[key] = value.decode()
+                key, value = map_entry(value, 18, bytes.decode, "")
+                self.annotations[key] = value
 
 
 class Metric(Message):
@@ -207,8 +207,8 @@ class ActiveMount(Message):
             elif tag == 26:
                 self.mount_point = value.decode()
             elif tag == 34:
-                key, value = map_entry(value, 18, b"")
-                self.data[key] = value.decode()
+                key, value = map_entry(value, 18, bytes.decode, "")
+                self.data[key] = value
 
 
 class ActivationInfo(Message):
@@ -242,8 +242,8 @@ class ActivationInfo(Message):
             elif tag == 26:
                 self.system.append(merged(None, Mount, value, budget))
             elif tag == 34:
-                key, value = map_entry(value, 18, b"")
-                self.labels[key] = value.decode()
+                key, value = map_entry(value, 18, bytes.decode, "")
+                self.labels[key] = value
 
 
 class Platform(Message):
@@ -328,8 +328,8 @@ class Sandbox(Message):
             elif tag == 26:
                 self.spec = merged(self.spec, wellknown.Any, value, budget)
             elif tag == 34:
-                key, value = map_entry(value, 18, b"")
-                self.labels[key] = value.decode()
+                key, value = map_entry(value, 18, bytes.decode, "")
+                self.labels[key] = value
             elif tag == 42:
                 self.created_at = merged(self.created_at, wellknown.Timestamp, value, budget)
             elif tag == 50:

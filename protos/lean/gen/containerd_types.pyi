@@ -5,9 +5,11 @@ from protos.lean.gen import wellknown
 from protos.lean.message import Message
 
 class Envelope(Message):
+    """One event: when, in which containerd namespace, under which topic."""
     timestamp: wellknown.Timestamp | None
     namespace: str
     topic: str
+    """Such as /tasks/exit."""
     event: wellknown.Any | None
     def __init__(
         self,
@@ -19,6 +21,7 @@ class Envelope(Message):
     ) -> None: ...
 
 class RuntimeRequest(Message):
+    """Asks a runtime for its RuntimeInfo, by the path of its binary and the options it would get."""
     runtime_path: str
     options: wellknown.Any | None
     def __init__(
@@ -29,6 +32,7 @@ class RuntimeRequest(Message):
     ) -> None: ...
 
 class RuntimeVersion(Message):
+    """The version of a runtime, and the source revision it was built from."""
     version: str
     revision: str
     def __init__(
@@ -39,6 +43,7 @@ class RuntimeVersion(Message):
     ) -> None: ...
 
 class RuntimeInfo(Message):
+    """A runtime's name, version and features; features holds JSON of the OCI runtime-spec."""
     name: str
     version: RuntimeVersion | None
     options: wellknown.Any | None
@@ -55,6 +60,7 @@ class RuntimeInfo(Message):
     ) -> None: ...
 
 class Metric(Message):
+    """Statistics of one sandbox at one time; data holds cgroup metrics."""
     timestamp: wellknown.Timestamp | None
     id: str
     data: wellknown.Any | None
@@ -67,6 +73,7 @@ class Metric(Message):
     ) -> None: ...
 
 class Mount(Message):
+    """One call of mount(2), with options as in fstab."""
     type: str
     source: str
     target: str
@@ -81,6 +88,7 @@ class Mount(Message):
     ) -> None: ...
 
 class ActiveMount(Message):
+    """A mount that the mount manager has made, and where."""
     mount: Mount | None
     mounted_at: wellknown.Timestamp | None
     mount_point: str
@@ -95,6 +103,7 @@ class ActiveMount(Message):
     ) -> None: ...
 
 class ActivationInfo(Message):
+    """The outcome of activating a list of mounts: those made, and those left for the runtime."""
     name: str
     active: list[ActiveMount]
     system: list[Mount]
@@ -109,6 +118,7 @@ class ActivationInfo(Message):
     ) -> None: ...
 
 class Platform(Message):
+    """An operating system and architecture in Go's terms ('linux', 'amd64')."""
     os: str
     architecture: str
     variant: str
@@ -125,6 +135,7 @@ class Platform(Message):
     ) -> None: ...
 
 class Sandbox(Message):
+    """A sandbox with its runtime, options and labels."""
     sandbox_id: str
     runtime: SandboxRuntime | None
     spec: wellknown.Any | None
@@ -147,6 +158,7 @@ class Sandbox(Message):
     ) -> None: ...
 
 class SandboxRuntime(Message):
+    """The runtime that runs the sandbox, and its options."""
     name: str
     options: wellknown.Any | None
     def __init__(

@@ -6,6 +6,7 @@ from protos.lean.gen import wellknown
 from protos.lean.message import Message
 
 class Status:
+    """The life of a process. PAUSING is a pause under way."""
     UNKNOWN: Final = 0
     CREATED: Final = 1
     RUNNING: Final = 2
@@ -14,6 +15,7 @@ class Status:
     PAUSING: Final = 5
 
 class Process(Message):
+    """A process of a task, with its standard streams and its exit."""
     container_id: str
     id: str
     pid: int
@@ -40,6 +42,7 @@ class Process(Message):
     ) -> None: ...
 
 class ProcessInfo(Message):
+    """One process id of a task; info holds containerd.runc.v1.ProcessDetails for an exec."""
     pid: int
     info: wellknown.Any | None
     def __init__(

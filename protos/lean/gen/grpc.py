@@ -476,7 +476,7 @@ class MemoryStats(Message):
             elif tag == 40:
                 self.use_hierarchy = bool(value)
             elif tag == 50:
-                key, value = map_entry(value, 16, 0)
+                key, value = map_entry(value, 16, int, 0)
                 self.stats[key] = value
 
 
@@ -1942,8 +1942,8 @@ class Spec(Message):
             elif tag == 50:
                 self.hooks = merged(self.hooks, Hooks, value, budget)
             elif tag == 58:
-                key, value = map_entry(value, 18, b"")
-                self.annotations[key] = value.decode()
+                key, value = map_entry(value, 18, bytes.decode, "")
+                self.annotations[key] = value
             elif tag == 66:
                 self.linux = merged(self.linux, Linux, value, budget)
             elif tag == 74:
@@ -2322,8 +2322,8 @@ class Linux(Message):
             elif tag == 18:
                 self.gid_mappings.append(merged(None, LinuxIdMapping, value, budget))
             elif tag == 26:
-                key, value = map_entry(value, 18, b"")
-                self.sysctl[key] = value.decode()
+                key, value = map_entry(value, 18, bytes.decode, "")
+                self.sysctl[key] = value
             elif tag == 34:
                 self.resources = merged(self.resources, LinuxResources, value, budget)
             elif tag == 42:

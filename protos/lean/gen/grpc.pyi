@@ -17,6 +17,7 @@ class HealthCheckResponseServingStatus:
     NOT_SERVING: Final = 2
 
 class CreateContainerRequest(Message):
+    """A container: what to mount and attach, and the spec with the guest's paths."""
     container_id: str
     exec_id: str
     string_user: StringUser | None
@@ -24,6 +25,7 @@ class CreateContainerRequest(Message):
     storages: list[Storage]
     oci: Spec | None
     sandbox_pidns: bool
+    """Whether the container joins the pid namespace of the sandbox."""
     shared_mounts: list[SharedMount]
     stdin_port: int
     stdout_port: int
@@ -45,6 +47,7 @@ class CreateContainerRequest(Message):
     ) -> None: ...
 
 class StartContainerRequest(Message):
+    """Starts the first process of a created container."""
     container_id: str
     def __init__(
         self,
@@ -53,6 +56,7 @@ class StartContainerRequest(Message):
     ) -> None: ...
 
 class RemoveContainerRequest(Message):
+    """Removes a container; timeout, in seconds, bounds the wait for its processes."""
     container_id: str
     timeout: int
     def __init__(
@@ -63,6 +67,7 @@ class RemoveContainerRequest(Message):
     ) -> None: ...
 
 class ExecProcessRequest(Message):
+    """Starts another process in a container."""
     container_id: str
     exec_id: str
     string_user: StringUser | None
@@ -83,6 +88,7 @@ class ExecProcessRequest(Message):
     ) -> None: ...
 
 class SignalProcessRequest(Message):
+    """Sends a signal to one process."""
     container_id: str
     exec_id: str
     signal: int
@@ -95,6 +101,7 @@ class SignalProcessRequest(Message):
     ) -> None: ...
 
 class WaitProcessRequest(Message):
+    """Waits for the exit of one process."""
     container_id: str
     exec_id: str
     def __init__(
@@ -105,6 +112,7 @@ class WaitProcessRequest(Message):
     ) -> None: ...
 
 class WaitProcessResponse(Message):
+    """The exit status; 128 + n after signal n."""
     status: int
     def __init__(
         self,
@@ -113,6 +121,7 @@ class WaitProcessResponse(Message):
     ) -> None: ...
 
 class UpdateContainerRequest(Message):
+    """New limits for a container."""
     container_id: str
     resources: LinuxResources | None
     def __init__(
@@ -123,6 +132,7 @@ class UpdateContainerRequest(Message):
     ) -> None: ...
 
 class StatsContainerRequest(Message):
+    """Asks for the resource use of a container."""
     container_id: str
     def __init__(
         self,
@@ -131,6 +141,7 @@ class StatsContainerRequest(Message):
     ) -> None: ...
 
 class PauseContainerRequest(Message):
+    """Freezes a container."""
     container_id: str
     def __init__(
         self,
@@ -139,6 +150,7 @@ class PauseContainerRequest(Message):
     ) -> None: ...
 
 class ResumeContainerRequest(Message):
+    """Thaws a container."""
     container_id: str
     def __init__(
         self,
@@ -147,6 +159,7 @@ class ResumeContainerRequest(Message):
     ) -> None: ...
 
 class CpuUsage(Message):
+    """Nanoseconds of processor time."""
     total_usage: int
     percpu_usage: list[int]
     usage_in_kernelmode: int
@@ -161,6 +174,7 @@ class CpuUsage(Message):
     ) -> None: ...
 
 class ThrottlingData(Message):
+    """How often and for how long the quota held the container back."""
     periods: int
     throttled_periods: int
     throttled_time: int
@@ -173,6 +187,7 @@ class ThrottlingData(Message):
     ) -> None: ...
 
 class CpuStats(Message):
+    """Processor time and throttling."""
     cpu_usage: CpuUsage | None
     throttling_data: ThrottlingData | None
     def __init__(
@@ -183,6 +198,7 @@ class CpuStats(Message):
     ) -> None: ...
 
 class PidsStats(Message):
+    """Number of tasks, and their limit."""
     current: int
     limit: int
     def __init__(
@@ -193,6 +209,7 @@ class PidsStats(Message):
     ) -> None: ...
 
 class MemoryData(Message):
+    """One memory counter with limit, use and high-water mark, in bytes."""
     usage: int
     max_usage: int
     failcnt: int
@@ -207,6 +224,7 @@ class MemoryData(Message):
     ) -> None: ...
 
 class MemoryStats(Message):
+    """Memory counters, and memory.stat by name."""
     cache: int
     usage: MemoryData | None
     swap_usage: MemoryData | None
@@ -225,6 +243,7 @@ class MemoryStats(Message):
     ) -> None: ...
 
 class BlkioStatsEntry(Message):
+    """One figure of one device, for one kind of operation."""
     major: int
     minor: int
     op: str
@@ -239,6 +258,7 @@ class BlkioStatsEntry(Message):
     ) -> None: ...
 
 class BlkioStats(Message):
+    """Block I/O by figure and device."""
     io_service_bytes_recursive: list[BlkioStatsEntry]
     io_serviced_recursive: list[BlkioStatsEntry]
     io_queued_recursive: list[BlkioStatsEntry]
@@ -261,6 +281,7 @@ class BlkioStats(Message):
     ) -> None: ...
 
 class HugetlbStats(Message):
+    """Use of huge pages of one size."""
     usage: int
     max_usage: int
     failcnt: int
@@ -273,6 +294,7 @@ class HugetlbStats(Message):
     ) -> None: ...
 
 class CgroupStats(Message):
+    """The cgroup of a container."""
     cpu_stats: CpuStats | None
     memory_stats: MemoryStats | None
     pids_stats: PidsStats | None
@@ -289,6 +311,7 @@ class CgroupStats(Message):
     ) -> None: ...
 
 class NetworkStats(Message):
+    """Counters of one network interface."""
     name: str
     rx_bytes: int
     rx_packets: int
@@ -313,6 +336,7 @@ class NetworkStats(Message):
     ) -> None: ...
 
 class StatsContainerResponse(Message):
+    """The resource use of a container, and the traffic of the sandbox."""
     cgroup_stats: CgroupStats | None
     network_stats: list[NetworkStats]
     def __init__(
@@ -323,6 +347,7 @@ class StatsContainerResponse(Message):
     ) -> None: ...
 
 class WriteStreamRequest(Message):
+    """Bytes for the standard input of a process."""
     container_id: str
     exec_id: str
     data: bytes
@@ -335,6 +360,7 @@ class WriteStreamRequest(Message):
     ) -> None: ...
 
 class WriteStreamResponse(Message):
+    """How many bytes were taken."""
     len: int
     def __init__(
         self,
@@ -343,6 +369,7 @@ class WriteStreamResponse(Message):
     ) -> None: ...
 
 class ReadStreamRequest(Message):
+    """Asks for at most len bytes of output."""
     container_id: str
     exec_id: str
     len: int
@@ -355,6 +382,7 @@ class ReadStreamRequest(Message):
     ) -> None: ...
 
 class ReadStreamResponse(Message):
+    """Output of a process."""
     data: bytes
     def __init__(
         self,
@@ -363,6 +391,7 @@ class ReadStreamResponse(Message):
     ) -> None: ...
 
 class CloseStdinRequest(Message):
+    """Closes the standard input of a process."""
     container_id: str
     exec_id: str
     def __init__(
@@ -373,6 +402,7 @@ class CloseStdinRequest(Message):
     ) -> None: ...
 
 class TtyWinResizeRequest(Message):
+    """A new size for a terminal, in characters."""
     container_id: str
     exec_id: str
     row: int
@@ -387,6 +417,7 @@ class TtyWinResizeRequest(Message):
     ) -> None: ...
 
 class KernelModule(Message):
+    """A module to load in the guest."""
     name: str
     parameters: list[str]
     def __init__(
@@ -397,6 +428,7 @@ class KernelModule(Message):
     ) -> None: ...
 
 class CreateSandboxRequest(Message):
+    """The sandbox: its name, resolver lines, shared storages and kernel modules."""
     hostname: str
     dns: list[str]
     storages: list[Storage]
@@ -416,11 +448,14 @@ class CreateSandboxRequest(Message):
         kernel_modules: list[KernelModule] | None = ...,
     ) -> None: ...
 
-class DestroySandboxRequest(Message): ...
+class DestroySandboxRequest(Message):
+    """Ends the sandbox."""
 
-class RemoveStaleVirtiofsShareMountsRequest(Message): ...
+class RemoveStaleVirtiofsShareMountsRequest(Message):
+    """Unmounts what a restarted virtiofsd has left stale."""
 
 class Interfaces(Message):
+    """A list of network interfaces."""
     interfaces: list[types.Interface]
     def __init__(
         self,
@@ -429,6 +464,7 @@ class Interfaces(Message):
     ) -> None: ...
 
 class Routes(Message):
+    """A list of routes."""
     routes: list[types.Route]
     def __init__(
         self,
@@ -437,6 +473,7 @@ class Routes(Message):
     ) -> None: ...
 
 class UpdateInterfaceRequest(Message):
+    """The configuration of one interface."""
     interface: types.Interface | None
     def __init__(
         self,
@@ -445,6 +482,7 @@ class UpdateInterfaceRequest(Message):
     ) -> None: ...
 
 class UpdateRoutesRequest(Message):
+    """All routes the guest shall have."""
     routes: Routes | None
     def __init__(
         self,
@@ -453,6 +491,7 @@ class UpdateRoutesRequest(Message):
     ) -> None: ...
 
 class UpdateEphemeralMountsRequest(Message):
+    """Remounts memory-backed storages, to resize them."""
     storages: list[Storage]
     def __init__(
         self,
@@ -460,11 +499,14 @@ class UpdateEphemeralMountsRequest(Message):
         storages: list[Storage] | None = ...,
     ) -> None: ...
 
-class ListInterfacesRequest(Message): ...
+class ListInterfacesRequest(Message):
+    """Asks for the guest's interfaces."""
 
-class ListRoutesRequest(Message): ...
+class ListRoutesRequest(Message):
+    """Asks for the guest's routes."""
 
 class ArpNeighbors(Message):
+    """A list of neighbours."""
     arp_neighbors: list[types.ArpNeighbor]
     def __init__(
         self,
@@ -473,6 +515,7 @@ class ArpNeighbors(Message):
     ) -> None: ...
 
 class AddArpNeighborsRequest(Message):
+    """Neighbours to enter without asking the network."""
     neighbors: ArpNeighbors | None
     def __init__(
         self,
@@ -481,6 +524,7 @@ class AddArpNeighborsRequest(Message):
     ) -> None: ...
 
 class GetIpTablesRequest(Message):
+    """Asks for the packet filter, as iptables-save prints it."""
     is_ipv6: bool
     def __init__(
         self,
@@ -489,6 +533,7 @@ class GetIpTablesRequest(Message):
     ) -> None: ...
 
 class GetIpTablesResponse(Message):
+    """The packet filter."""
     data: bytes
     def __init__(
         self,
@@ -497,6 +542,7 @@ class GetIpTablesResponse(Message):
     ) -> None: ...
 
 class SetIpTablesRequest(Message):
+    """A packet filter, as iptables-restore reads it."""
     is_ipv6: bool
     data: bytes
     def __init__(
@@ -507,6 +553,7 @@ class SetIpTablesRequest(Message):
     ) -> None: ...
 
 class SetIpTablesResponse(Message):
+    """What iptables-restore printed."""
     data: bytes
     def __init__(
         self,
@@ -515,6 +562,7 @@ class SetIpTablesResponse(Message):
     ) -> None: ...
 
 class OnlineCpuMemRequest(Message):
+    """Brings hot-plugged processors and memory on line; wait until nb_cpus processors are there."""
     wait: bool
     nb_cpus: int
     cpu_only: bool
@@ -527,6 +575,7 @@ class OnlineCpuMemRequest(Message):
     ) -> None: ...
 
 class ReseedRandomDevRequest(Message):
+    """Entropy for the guest's random number generator."""
     data: bytes
     def __init__(
         self,
@@ -535,6 +584,7 @@ class ReseedRandomDevRequest(Message):
     ) -> None: ...
 
 class AgentDetails(Message):
+    """What the agent is and can do."""
     version: str
     init_daemon: bool
     device_handlers: list[str]
@@ -553,6 +603,7 @@ class AgentDetails(Message):
     ) -> None: ...
 
 class GuestDetailsRequest(Message):
+    """Says which details are asked for."""
     mem_block_size: bool
     mem_hotplug_probe: bool
     def __init__(
@@ -563,6 +614,7 @@ class GuestDetailsRequest(Message):
     ) -> None: ...
 
 class GuestDetailsResponse(Message):
+    """Facts about the guest that matter for memory hot-plug."""
     mem_block_size_bytes: int
     agent_details: AgentDetails | None
     support_mem_hotplug_probe: bool
@@ -575,6 +627,7 @@ class GuestDetailsResponse(Message):
     ) -> None: ...
 
 class MemHotplugByProbeRequest(Message):
+    """Addresses of memory to probe, where the guest learns of it no other way."""
     mem_hotplug_probe_addr: list[int]
     def __init__(
         self,
@@ -583,6 +636,7 @@ class MemHotplugByProbeRequest(Message):
     ) -> None: ...
 
 class SetGuestDateTimeRequest(Message):
+    """The time of day."""
     sec: int
     usec: int
     def __init__(
@@ -593,6 +647,7 @@ class SetGuestDateTimeRequest(Message):
     ) -> None: ...
 
 class FsGroup(Message):
+    """The group that shall own a volume's files."""
     group_id: int
     group_change_policy: int
     def __init__(
@@ -603,6 +658,7 @@ class FsGroup(Message):
     ) -> None: ...
 
 class SharedMount(Message):
+    """A mount of one container to be shared with another."""
     name: str
     src_ctr: str
     src_path: str
@@ -619,10 +675,12 @@ class SharedMount(Message):
     ) -> None: ...
 
 class Storage(Message):
+    """Something to mount in the guest: driver ('virtio-fs', 'blk', ...), source, and where."""
     driver: str
     driver_options: list[str]
     source: str
     fstype: str
+    """Such as 'virtiofs', 'ext4' or 'tmpfs'."""
     options: list[str]
     mount_point: str
     fs_group: FsGroup | None
@@ -641,6 +699,7 @@ class Storage(Message):
     ) -> None: ...
 
 class Device(Message):
+    """A device to find in the guest and to hand to the container."""
     id: str
     type: str
     vm_path: str
@@ -657,6 +716,7 @@ class Device(Message):
     ) -> None: ...
 
 class StringUser(Message):
+    """A user and groups by name, to be looked up in the container's image."""
     uid: str
     gid: str
     additional_gids: list[str]
@@ -669,9 +729,12 @@ class StringUser(Message):
     ) -> None: ...
 
 class CopyFileRequest(Message):
+    """A piece of a file, or a directory or symbolic link, to be made in the guest."""
     path: str
     file_size: int
+    """Of the whole file; the file is complete when offset and data reach it."""
     file_mode: int
+    """Type and permissions as in stat(2)."""
     dir_mode: int
     uid: int
     gid: int
@@ -690,9 +753,11 @@ class CopyFileRequest(Message):
         data: bytes = ...,
     ) -> None: ...
 
-class GetOomEventRequest(Message): ...
+class GetOomEventRequest(Message):
+    """Waits for the next out-of-memory event."""
 
 class OomEvent(Message):
+    """The container that ran out of memory."""
     container_id: str
     def __init__(
         self,
@@ -701,6 +766,7 @@ class OomEvent(Message):
     ) -> None: ...
 
 class AddSwapRequest(Message):
+    """Swap on a block device, by its path of PCI slots."""
     pci_path: list[int]
     def __init__(
         self,
@@ -709,6 +775,7 @@ class AddSwapRequest(Message):
     ) -> None: ...
 
 class AddSwapPathRequest(Message):
+    """Swap on a block device, by its path in the guest."""
     path: str
     def __init__(
         self,
@@ -716,9 +783,11 @@ class AddSwapPathRequest(Message):
         path: str = ...,
     ) -> None: ...
 
-class GetMetricsRequest(Message): ...
+class GetMetricsRequest(Message):
+    """Asks for the agent's and the guest's metrics."""
 
 class Metrics(Message):
+    """Metrics in Prometheus' text format."""
     metrics: str
     def __init__(
         self,
@@ -727,6 +796,7 @@ class Metrics(Message):
     ) -> None: ...
 
 class VolumeStatsRequest(Message):
+    """Asks how full a volume is, by its path in the guest."""
     volume_guest_path: str
     def __init__(
         self,
@@ -735,6 +805,7 @@ class VolumeStatsRequest(Message):
     ) -> None: ...
 
 class ResizeVolumeRequest(Message):
+    """A new size for a volume, in bytes."""
     volume_guest_path: str
     size: int
     def __init__(
@@ -745,6 +816,7 @@ class ResizeVolumeRequest(Message):
     ) -> None: ...
 
 class SetPolicyRequest(Message):
+    """The policy that says which calls are allowed."""
     policy: str
     def __init__(
         self,
@@ -753,6 +825,7 @@ class SetPolicyRequest(Message):
     ) -> None: ...
 
 class GetDiagnosticDataRequest(Message):
+    """Asks for a log that helps to find a fault."""
     log_type: str
     container_id: str
     def __init__(
@@ -763,6 +836,7 @@ class GetDiagnosticDataRequest(Message):
     ) -> None: ...
 
 class GetDiagnosticDataResponse(Message):
+    """The log."""
     data: str
     def __init__(
         self,
@@ -771,6 +845,7 @@ class GetDiagnosticDataResponse(Message):
     ) -> None: ...
 
 class MemAgentMemcgConfig(Message):
+    """Settings of the memory agent's page aging; what is absent stays as it is."""
     disabled: bool | None
     swap: bool | None
     swappiness_max: int | None
@@ -791,6 +866,7 @@ class MemAgentMemcgConfig(Message):
     ) -> None: ...
 
 class MemAgentCompactConfig(Message):
+    """Settings of the memory agent's compaction; what is absent stays as it is."""
     disabled: bool | None
     period_secs: int | None
     period_psi_percent_limit: int | None
@@ -813,6 +889,7 @@ class MemAgentCompactConfig(Message):
     ) -> None: ...
 
 class VolumeStatsResponse(Message):
+    """How full a volume is, and whether it is well."""
     usage: list[VolumeUsage]
     volume_condition: VolumeCondition | None
     def __init__(
@@ -823,6 +900,7 @@ class VolumeStatsResponse(Message):
     ) -> None: ...
 
 class VolumeUsage(Message):
+    """How full a volume is, in bytes or in inodes."""
     available: int
     total: int
     used: int
@@ -837,6 +915,7 @@ class VolumeUsage(Message):
     ) -> None: ...
 
 class VolumeCondition(Message):
+    """Whether a volume is in a bad state, and why."""
     abnormal: bool
     message: str
     def __init__(
@@ -847,6 +926,7 @@ class VolumeCondition(Message):
     ) -> None: ...
 
 class CheckRequest(Message):
+    """Asks about one service, or about all with an empty name."""
     service: str
     def __init__(
         self,
@@ -855,6 +935,7 @@ class CheckRequest(Message):
     ) -> None: ...
 
 class HealthCheckResponse(Message):
+    """Whether the agent serves."""
     status: int
     def __init__(
         self,
@@ -863,6 +944,7 @@ class HealthCheckResponse(Message):
     ) -> None: ...
 
 class VersionCheckResponse(Message):
+    """The version of the protocol, and of the agent."""
     grpc_version: str
     agent_version: str
     def __init__(
@@ -873,6 +955,7 @@ class VersionCheckResponse(Message):
     ) -> None: ...
 
 class Spec(Message):
+    """config.json without what only the host needs."""
     version: str
     process: Process | None
     root: Root | None
@@ -899,6 +982,7 @@ class Spec(Message):
     ) -> None: ...
 
 class Process(Message):
+    """The process to run."""
     terminal: bool
     console_size: Box | None
     user: User | None
@@ -929,6 +1013,7 @@ class Process(Message):
     ) -> None: ...
 
 class Box(Message):
+    """The size of a terminal in characters."""
     height: int
     width: int
     def __init__(
@@ -939,6 +1024,7 @@ class Box(Message):
     ) -> None: ...
 
 class User(Message):
+    """The user and groups of a process; Username is for Windows."""
     uid: int
     gid: int
     additional_gids: list[int]
@@ -953,6 +1039,7 @@ class User(Message):
     ) -> None: ...
 
 class LinuxCapabilities(Message):
+    """The five capability sets."""
     bounding: list[str]
     effective: list[str]
     inheritable: list[str]
@@ -969,6 +1056,7 @@ class LinuxCapabilities(Message):
     ) -> None: ...
 
 class PosixRlimit(Message):
+    """One resource limit ('RLIMIT_NOFILE')."""
     type: str
     hard: int
     soft: int
@@ -981,6 +1069,7 @@ class PosixRlimit(Message):
     ) -> None: ...
 
 class Mount(Message):
+    """One mount of the container."""
     destination: str
     source: str
     type: str
@@ -995,6 +1084,7 @@ class Mount(Message):
     ) -> None: ...
 
 class Root(Message):
+    """The container's root file system, as a path inside the guest."""
     path: str
     readonly: bool
     def __init__(
@@ -1005,6 +1095,7 @@ class Root(Message):
     ) -> None: ...
 
 class Hooks(Message):
+    """Programs to run at points of the container's life."""
     prestart: list[Hook]
     poststart: list[Hook]
     poststop: list[Hook]
@@ -1023,6 +1114,7 @@ class Hooks(Message):
     ) -> None: ...
 
 class Hook(Message):
+    """One program; the timeout is in seconds."""
     path: str
     args: list[str]
     env: list[str]
@@ -1037,6 +1129,7 @@ class Hook(Message):
     ) -> None: ...
 
 class Linux(Message):
+    """The Linux section of config.json."""
     uid_mappings: list[LinuxIdMapping]
     gid_mappings: list[LinuxIdMapping]
     sysctl: dict[str, str]
@@ -1069,6 +1162,7 @@ class Linux(Message):
     ) -> None: ...
 
 class Windows(Message):
+    """Keeps its field number; never filled in."""
     dummy: str
     def __init__(
         self,
@@ -1077,6 +1171,7 @@ class Windows(Message):
     ) -> None: ...
 
 class Solaris(Message):
+    """Keeps its field number; never filled in."""
     dummy: str
     def __init__(
         self,
@@ -1085,6 +1180,7 @@ class Solaris(Message):
     ) -> None: ...
 
 class LinuxIdMapping(Message):
+    """A range of ids of a user namespace."""
     host_id: int
     container_id: int
     size: int
@@ -1097,6 +1193,7 @@ class LinuxIdMapping(Message):
     ) -> None: ...
 
 class LinuxNamespace(Message):
+    """A namespace to create or, with a path, to join."""
     type: str
     path: str
     def __init__(
@@ -1107,6 +1204,7 @@ class LinuxNamespace(Message):
     ) -> None: ...
 
 class LinuxDevice(Message):
+    """A device node to make in the container."""
     path: str
     type: str
     major: int
@@ -1127,6 +1225,7 @@ class LinuxDevice(Message):
     ) -> None: ...
 
 class LinuxResources(Message):
+    """The limits of a container's cgroup."""
     devices: list[LinuxDeviceCgroup]
     memory: LinuxMemory | None
     cpu: LinuxCpu | None
@@ -1147,6 +1246,7 @@ class LinuxResources(Message):
     ) -> None: ...
 
 class LinuxMemory(Message):
+    """Memory limits in bytes."""
     limit: int
     reservation: int
     swap: int
@@ -1167,6 +1267,7 @@ class LinuxMemory(Message):
     ) -> None: ...
 
 class LinuxCpu(Message):
+    """Processor shares, quota and sets; times are microseconds."""
     shares: int
     quota: int
     period: int
@@ -1187,6 +1288,7 @@ class LinuxCpu(Message):
     ) -> None: ...
 
 class LinuxWeightDevice(Message):
+    """Block I/O weight of one device."""
     major: int
     minor: int
     weight: int
@@ -1201,6 +1303,7 @@ class LinuxWeightDevice(Message):
     ) -> None: ...
 
 class LinuxThrottleDevice(Message):
+    """Block I/O limit of one device."""
     major: int
     minor: int
     rate: int
@@ -1213,6 +1316,7 @@ class LinuxThrottleDevice(Message):
     ) -> None: ...
 
 class LinuxBlockIo(Message):
+    """Block I/O weights and limits."""
     weight: int
     leaf_weight: int
     weight_device: list[LinuxWeightDevice]
@@ -1233,6 +1337,7 @@ class LinuxBlockIo(Message):
     ) -> None: ...
 
 class LinuxPids(Message):
+    """The highest number of tasks."""
     limit: int
     def __init__(
         self,
@@ -1241,6 +1346,7 @@ class LinuxPids(Message):
     ) -> None: ...
 
 class LinuxDeviceCgroup(Message):
+    """One rule of the device cgroup."""
     allow: bool
     type: str
     major: int
@@ -1257,6 +1363,7 @@ class LinuxDeviceCgroup(Message):
     ) -> None: ...
 
 class LinuxNetwork(Message):
+    """Network class and priorities."""
     class_id: int
     priorities: list[LinuxInterfacePriority]
     def __init__(
@@ -1267,6 +1374,7 @@ class LinuxNetwork(Message):
     ) -> None: ...
 
 class LinuxHugepageLimit(Message):
+    """The limit for huge pages of one size ('2MB')."""
     pagesize: str
     limit: int
     def __init__(
@@ -1277,6 +1385,7 @@ class LinuxHugepageLimit(Message):
     ) -> None: ...
 
 class LinuxInterfacePriority(Message):
+    """The priority of traffic of one interface."""
     name: str
     priority: int
     def __init__(
@@ -1287,6 +1396,7 @@ class LinuxInterfacePriority(Message):
     ) -> None: ...
 
 class LinuxSeccomp(Message):
+    """The system call filter."""
     default_action: str
     architectures: list[str]
     flags: list[str]
@@ -1301,6 +1411,7 @@ class LinuxSeccomp(Message):
     ) -> None: ...
 
 class LinuxSeccompArg(Message):
+    """A condition on one argument of a system call."""
     index: int
     value: int
     value_two: int
@@ -1315,6 +1426,7 @@ class LinuxSeccompArg(Message):
     ) -> None: ...
 
 class LinuxSyscall(Message):
+    """What the filter does with some system calls; the errno it returns may be left to the default."""
     names: list[str]
     action: str
     errnoret: int | None
@@ -1329,6 +1441,7 @@ class LinuxSyscall(Message):
     ) -> None: ...
 
 class LinuxIntelRdt(Message):
+    """Cache allocation (Intel RDT)."""
     l_3_cache_schema: str
     def __init__(
         self,
@@ -1337,12 +1450,18 @@ class LinuxIntelRdt(Message):
     ) -> None: ...
 
 class AgentServiceBase(Service):
-    async def create_container(self, message: CreateContainerRequest) -> wellknown.Empty: ...
+    """Calls are concurrent; a call with no answer until something happens (WaitProcess, GetOOMEvent,
+    ReadStdout) holds up no other.
+    """
+    async def create_container(self, message: CreateContainerRequest) -> wellknown.Empty:
+        """Sets up storages and devices, then creates the container, which waits for StartContainer."""
     async def start_container(self, message: StartContainerRequest) -> wellknown.Empty: ...
     async def remove_container(self, message: RemoveContainerRequest) -> wellknown.Empty: ...
     async def exec_process(self, message: ExecProcessRequest) -> wellknown.Empty: ...
-    async def signal_process(self, message: SignalProcessRequest) -> wellknown.Empty: ...
-    async def wait_process(self, message: WaitProcessRequest) -> WaitProcessResponse: ...
+    async def signal_process(self, message: SignalProcessRequest) -> wellknown.Empty:
+        """Signal 9 to a container's first process ends the container."""
+    async def wait_process(self, message: WaitProcessRequest) -> WaitProcessResponse:
+        """Answers when the process has exited, and forgets the process."""
     async def update_container(self, message: UpdateContainerRequest) -> wellknown.Empty: ...
     async def update_ephemeral_mounts(self, message: UpdateEphemeralMountsRequest) -> wellknown.Empty: ...
     async def stats_container(self, message: StatsContainerRequest) -> StatsContainerResponse: ...
@@ -1351,11 +1470,13 @@ class AgentServiceBase(Service):
     async def remove_stale_virtiofs_share_mounts(self, message: RemoveStaleVirtiofsShareMountsRequest) -> wellknown.Empty: ...
     async def get_diagnostic_data(self, message: GetDiagnosticDataRequest) -> GetDiagnosticDataResponse: ...
     async def write_stdin(self, message: WriteStreamRequest) -> WriteStreamResponse: ...
-    async def read_stdout(self, message: ReadStreamRequest) -> ReadStreamResponse: ...
+    async def read_stdout(self, message: ReadStreamRequest) -> ReadStreamResponse:
+        """Answers when there is output; an error or an empty answer is the end."""
     async def read_stderr(self, message: ReadStreamRequest) -> ReadStreamResponse: ...
     async def close_stdin(self, message: CloseStdinRequest) -> wellknown.Empty: ...
     async def tty_win_resize(self, message: TtyWinResizeRequest) -> wellknown.Empty: ...
-    async def update_interface(self, message: UpdateInterfaceRequest) -> types.Interface: ...
+    async def update_interface(self, message: UpdateInterfaceRequest) -> types.Interface:
+        """Configures the interface that has the given hardware address."""
     async def update_routes(self, message: UpdateRoutesRequest) -> Routes: ...
     async def list_interfaces(self, message: ListInterfacesRequest) -> Interfaces: ...
     async def list_routes(self, message: ListRoutesRequest) -> Routes: ...
@@ -1365,15 +1486,18 @@ class AgentServiceBase(Service):
     async def get_metrics(self, message: GetMetricsRequest) -> Metrics: ...
     async def mem_agent_memcg_set(self, message: MemAgentMemcgConfig) -> wellknown.Empty: ...
     async def mem_agent_compact_set(self, message: MemAgentCompactConfig) -> wellknown.Empty: ...
-    async def create_sandbox(self, message: CreateSandboxRequest) -> wellknown.Empty: ...
-    async def destroy_sandbox(self, message: DestroySandboxRequest) -> wellknown.Empty: ...
+    async def create_sandbox(self, message: CreateSandboxRequest) -> wellknown.Empty:
+        """The first call after boot."""
+    async def destroy_sandbox(self, message: DestroySandboxRequest) -> wellknown.Empty:
+        """The last call: file systems are synced, then the machine may go."""
     async def online_cpu_mem(self, message: OnlineCpuMemRequest) -> wellknown.Empty: ...
     async def reseed_random_dev(self, message: ReseedRandomDevRequest) -> wellknown.Empty: ...
     async def get_guest_details(self, message: GuestDetailsRequest) -> GuestDetailsResponse: ...
     async def mem_hotplug_by_probe(self, message: MemHotplugByProbeRequest) -> wellknown.Empty: ...
     async def set_guest_date_time(self, message: SetGuestDateTimeRequest) -> wellknown.Empty: ...
     async def copy_file(self, message: CopyFileRequest) -> wellknown.Empty: ...
-    async def get_oom_event(self, message: GetOomEventRequest) -> OomEvent: ...
+    async def get_oom_event(self, message: GetOomEventRequest) -> OomEvent:
+        """Answers at the next out-of-memory event of any container."""
     async def add_swap(self, message: AddSwapRequest) -> wellknown.Empty: ...
     async def add_swap_path(self, message: AddSwapPathRequest) -> wellknown.Empty: ...
     async def get_volume_stats(self, message: VolumeStatsRequest) -> VolumeStatsResponse: ...
@@ -1381,5 +1505,6 @@ class AgentServiceBase(Service):
     async def set_policy(self, message: SetPolicyRequest) -> wellknown.Empty: ...
 
 class HealthBase(Service):
+    """Answers as soon as the agent serves."""
     async def check(self, message: CheckRequest) -> HealthCheckResponse: ...
     async def version(self, message: CheckRequest) -> VersionCheckResponse: ...

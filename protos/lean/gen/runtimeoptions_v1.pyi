@@ -4,6 +4,8 @@
 from protos.lean.message import Message
 
 class Options(Message):
+    """config_path names the runtime's configuration file; config_body is the options table itself, as TOML.
+    """
     type_url: str
     config_path: str
     config_body: bytes

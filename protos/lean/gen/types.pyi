@@ -5,14 +5,17 @@ from typing import Final
 from protos.lean.message import Message
 
 class IpFamily:
+    """The kind of an address."""
     v4: Final = 0
     v6: Final = 1
 
 class FsGroupChangePolicy:
+    """When the owner of a volume's files is changed."""
     Always: Final = 0
     OnRootMismatch: Final = 1
 
 class IpAddress(Message):
+    """An address; the mask is the length of the prefix."""
     family: int
     address: str
     mask: str
@@ -25,6 +28,7 @@ class IpAddress(Message):
     ) -> None: ...
 
 class Interface(Message):
+    """A network interface, found in the guest by hwAddr or by devicePath (PCI)."""
     device: str
     name: str
     ip_addresses: list[IpAddress]
@@ -47,6 +51,7 @@ class Interface(Message):
     ) -> None: ...
 
 class Route(Message):
+    """A route; an empty dest is the default route."""
     dest: str
     gateway: str
     device: str
@@ -69,6 +74,7 @@ class Route(Message):
     ) -> None: ...
 
 class ArpNeighbor(Message):
+    """An entry of the neighbour table."""
     to_ip_address: IpAddress | None
     device: str
     lladdr: str

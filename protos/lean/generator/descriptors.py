@@ -188,9 +188,7 @@ class _Reader:
                 raise UnsupportedError(f"{prefix}{method.name} streams")
             request, reply = self._references[method.input_type], self._references[method.output_type]
             comment = self._comment((*path, 2, index))
-            methods.append(
-                Method(pythonize_method_name(method.name), prefix + method.name, request, reply, comment)
-            )
+            methods.append(Method(pythonize_method_name(method.name), prefix + method.name, request, reply, comment))
         return Service(pythonize_class_name(service.name), self._comment(path), tuple(methods))
 
     def _field(self, message: DescriptorProto, field: FieldDescriptorProto, path: Path) -> Field:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from protos.lean import wire
 from protos.lean.generator.descriptors import Field, UnsupportedError
 
-# By kind: the expression that turns a raw varint or the bytes of a field into the attribute's value.
-_READ = {
-    "bool": "bool(value)",
-    "bytes": "value",
-    "enum": "int32(value)",
-    "int32": "int32(value)",
-    "int64": "int64(value)",
-    "string": "value.decode()",
-    "uint32": "uint32(value)",
-    "uint64": "value",
+# By kind: the function that turns a raw varint or the bytes of a field into the attribute's value.
+_CONVERT = {
+    "bool": "bool",
+    "bytes": "bytes",
+    "enum": "int32",
+    "int32": "int32",
+    "int64": "int64",
+    "string": "bytes.decode",
+    "uint32": "uint32",
+    "uint64": "int",
 }
 _PUT = {
     "bool": "put_bool",
@@ -94,13 +94,15 @@ class FieldText:
         if self._kind == "message" and not self._field.repeated:
             return [(tag, f"{attribute} = merged({attribute}, {self._class}, value, budget)")]
         if not self._field.repeated:
-            return [(tag, f"{attribute} = {_READ[self._kind]}")]
+            return [(tag, f"{attribute} = {self._value}")]
         if not self._packed:
-            item = f"merged(None, {self._class}, value, budget)" if self._kind == "message" else _READ[self._kind]
+            item = f"merged(None, {self._class}, value, budget)" if self._kind == "message" else self._value
             return [(tag, f"{attribute}.append({item})")]
-        convert = _READ[self._kind].removesuffix("(value)")
-        values = "packed(value)" if convert == "value" else f"map({convert}, packed(value))"
-        return [(number | wire.LENGTH, f"{attribute}.extend({values})"), (tag, f"{attribute}.append({_READ[self._kind]})")]
+        values = "packed(value)" if self._value == "value" else f"map({_CONVERT[self._kind]}, packed(value))"
+        return [
+            (number | wire.LENGTH, f"{attribute}.extend({values})"),
+            (tag, f"{attribute}.append({self._value})"),
+        ]
 
     @property
     def annotation(self) -> str:
@@ -126,6 +128,13 @@ class FieldText:
     def _wire_type(self) -> int:
         return wire.LENGTH if self._kind in _LENGTH_KINDS else wire.VARINT
 
+    @property
+    def _value(self) -> str:
+        """The expression for the attribute's value, where `value` is the raw one."""
+        if self._kind in ("bytes", "uint64"):
+            return "value"
+        return "value.decode()" if self._kind == "string" else f"{_CONVERT[self._kind]}(value)"
+
     def _tag(self, wire_type: int, number: int | None = None) -> str:
         out = bytearray()
         wire.put_varint(out, (number or self._field.number) << 3 | wire_type)
@@ -140,5 +149,5 @@ class FieldText:
         if self._kind == "message":
             return f"merge_entry({attribute}, {self._class}, value, budget)"
         tag = 2 << 3 | self._wire_type
-        zero = {"string": 'b""'}.get(self._kind, _ZERO.get(self._kind, "0"))
-        return f"key, value = map_entry(value, {tag}, {zero}); {attribute}[key] = {_READ[self._kind]}"
+        zero = _ZERO.get(self._kind, "0")
+        return f"key, value = map_entry(value, {tag}, {_CONVERT[self._kind]}, {zero}); {attribute}[key] = value"

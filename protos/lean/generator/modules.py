@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from protos.lean import message, service, wire
 from protos.lean.generator import stubs
 from protos.lean.generator.descriptors import Message, Package, Reference, Service, load
 from protos.lean.generator.fields import FieldText
@@ -23,12 +24,6 @@ PACKAGES = (
 # The packages whose services are served by somebody who has lean messages only: the guest's agent.
 SERVED = ("grpc",)
 
-_WIRE = (
-    "bool fields int32 int64 map_entry packed put_bool put_bytes put_int32 put_int64 put_text put_uint32 put_uint64 uint32"
-).split()
-_MESSAGE = ["Message", "each", "merge_entry", "merged", "put_message"]
-_SERVICE = ["Service", "unimplemented"]
-
 
 def render(descriptor_set: bytes) -> dict[str, str]:
     """The files of `protos/lean/gen`, by name, from protoc's descriptor set."""
@@ -41,9 +36,9 @@ def render(descriptor_set: bytes) -> dict[str, str]:
 
 def _module(package: Package) -> str:
     body = [_enum(enum.name, enum.members) for enum in package.enums]
-    body += [_message(message, package.module) for message in package.messages]
+    body += [_message(m, package.module) for m in package.messages]
     if package.name in SERVED:
-        body += [_service(service, package.module) for service in package.services]
+        body += [_service(s, package.module) for s in package.services]
     text = "\n\n\n".join(body)
     return "\n".join([*stubs.header(package), "", *imports(text, package.module), "", "", text, ""])
 
@@ -52,15 +47,11 @@ def imports(text: str, here: str) -> list[str]:
     """The import statements for the names that `text` uses."""
     words = set(re.findall(r"(?<![\w.])\w+", text))
     others = sorted({p.replace(".", "_") for p in PACKAGES} & set(re.findall(r"(?<![\w.\"/])(\w+)\.", text)) - {here})
-    lines = []
-    for module, names in (
-        ("protos.lean.gen", others),
-        ("protos.lean.message", [n for n in _MESSAGE if n in words]),
-        ("protos.lean.service", [n for n in _SERVICE if n in words]),
-        ("protos.lean.wire", [n for n in _WIRE if n in words and n != "bool"]),
-    ):
-        if names:
-            lines.append(f"from {module} import {', '.join(names)}")
+    lines = [f"from protos.lean.gen import {', '.join(others)}"] if others else []
+    for module in (message, service, wire):
+        own = {name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__}
+        if names := sorted(own & words):
+            lines.append(f"from {module.__name__} import {', '.join(names)}")
     return lines
 
 
@@ -68,10 +59,13 @@ def _enum(name: str, members: Iterable[tuple[str, int, str]]) -> str:
     return "\n".join([f"class {name}:", *(f"    {member} = {value}" for member, value, _ in members)])
 
 
-def _message(message: Message, here: str) -> str:
-    fields = [FieldText(field, here) for field in message.fields]
+def _message(definition: Message, here: str) -> str:
+    fields = [FieldText(field, here) for field in definition.fields]
     names = "".join(f'"{f.name}", ' for f in fields)
-    lines = [f"class {message.name}(Message):", f"    __slots__ = ({names.rstrip(' ') if len(fields) == 1 else names.rstrip(', ')})"]
+    lines = [
+        f"class {definition.name}(Message):",
+        f"    __slots__ = ({names.rstrip(' ') if len(fields) == 1 else names.rstrip(', ')})",
+    ]
     if fields:
         parameters = ", ".join(f"{f.name}={f.default}" for f in fields)
         lines += ["", f"    def __init__(self, *, {parameters}):"]
@@ -85,12 +79,12 @@ def _message(message: Message, here: str) -> str:
     return "\n".join(lines)
 
 
-def _service(service: Service, here: str) -> str:
+def _service(definition: Service, here: str) -> str:
     def name(reference: Reference) -> str:
         return stubs.qualified(reference, here)
 
-    lines = [f"class {service.name}Base(Service):"]
-    for method in service.methods:
+    lines = [f"class {definition.name}Base(Service):"]
+    for method in definition.methods:
         lines += [f"    async def {method.name}(self, message):", f'        raise unimplemented("{method.route}")', ""]
-    rows = (f'        ("{m.route}", "{m.name}", {name(m.request)}, {name(m.reply)}),' for m in service.methods)
+    rows = (f'        ("{m.route}", "{m.name}", {name(m.request)}, {name(m.reply)}),' for m in definition.methods)
     return "\n".join([*lines, "    METHODS = (", *rows, "    )"])

@@ -32,6 +32,10 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 @dataclass(eq=False, repr=False)
 class SandboxCreate(betterproto2.Message):
+    """
+    A sandbox was created.
+    """
+
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -40,13 +44,15 @@ default_message_pool.register_message("containerd.events", "SandboxCreate", Sand
 
 @dataclass(eq=False, repr=False)
 class SandboxExit(betterproto2.Message):
+    """
+    A sandbox has ended.
+    """
+
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     exit_status: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
 
-    exited_at: "__wellknown__.Timestamp | None" = betterproto2.field(
-        3, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    exited_at: "__wellknown__.Timestamp | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("containerd.events", "SandboxExit", SandboxExit)
@@ -54,6 +60,10 @@ default_message_pool.register_message("containerd.events", "SandboxExit", Sandbo
 
 @dataclass(eq=False, repr=False)
 class SandboxStart(betterproto2.Message):
+    """
+    A sandbox was started.
+    """
+
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -62,6 +72,10 @@ default_message_pool.register_message("containerd.events", "SandboxStart", Sandb
 
 @dataclass(eq=False, repr=False)
 class TaskCheckpointed(betterproto2.Message):
+    """
+    An image of a task was written.
+    """
+
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     checkpoint: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -72,6 +86,10 @@ default_message_pool.register_message("containerd.events", "TaskCheckpointed", T
 
 @dataclass(eq=False, repr=False)
 class TaskCreate(betterproto2.Message):
+    """
+    A task was created.
+    """
+
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     bundle: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -90,15 +108,17 @@ default_message_pool.register_message("containerd.events", "TaskCreate", TaskCre
 
 @dataclass(eq=False, repr=False)
 class TaskDelete(betterproto2.Message):
+    """
+    A task (or an exec, named by id) was deleted.
+    """
+
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     pid: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
 
     exit_status: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
 
-    exited_at: "__wellknown__.Timestamp | None" = betterproto2.field(
-        4, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    exited_at: "__wellknown__.Timestamp | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
 
     id: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
 
@@ -108,6 +128,10 @@ default_message_pool.register_message("containerd.events", "TaskDelete", TaskDel
 
 @dataclass(eq=False, repr=False)
 class TaskExecAdded(betterproto2.Message):
+    """
+    An exec was added.
+    """
+
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     exec_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -118,6 +142,10 @@ default_message_pool.register_message("containerd.events", "TaskExecAdded", Task
 
 @dataclass(eq=False, repr=False)
 class TaskExecStarted(betterproto2.Message):
+    """
+    An exec was started.
+    """
+
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     exec_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -130,6 +158,10 @@ default_message_pool.register_message("containerd.events", "TaskExecStarted", Ta
 
 @dataclass(eq=False, repr=False)
 class TaskExit(betterproto2.Message):
+    """
+    A process exited; id is the container's own id for its init process.
+    """
+
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -138,9 +170,7 @@ class TaskExit(betterproto2.Message):
 
     exit_status: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
 
-    exited_at: "__wellknown__.Timestamp | None" = betterproto2.field(
-        5, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    exited_at: "__wellknown__.Timestamp | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("containerd.events", "TaskExit", TaskExit)
@@ -148,6 +178,10 @@ default_message_pool.register_message("containerd.events", "TaskExit", TaskExit)
 
 @dataclass(eq=False, repr=False)
 class TaskIo(betterproto2.Message):
+    """
+    The standard streams of a task.
+    """
+
     stdin: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     stdout: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -162,6 +196,10 @@ default_message_pool.register_message("containerd.events", "TaskIO", TaskIo)
 
 @dataclass(eq=False, repr=False)
 class TaskOom(betterproto2.Message):
+    """
+    The kernel killed a process of the container for want of memory.
+    """
+
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -170,6 +208,10 @@ default_message_pool.register_message("containerd.events", "TaskOOM", TaskOom)
 
 @dataclass(eq=False, repr=False)
 class TaskPaused(betterproto2.Message):
+    """
+    A task was frozen.
+    """
+
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -178,6 +220,10 @@ default_message_pool.register_message("containerd.events", "TaskPaused", TaskPau
 
 @dataclass(eq=False, repr=False)
 class TaskResumed(betterproto2.Message):
+    """
+    A task was thawed.
+    """
+
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -186,6 +232,10 @@ default_message_pool.register_message("containerd.events", "TaskResumed", TaskRe
 
 @dataclass(eq=False, repr=False)
 class TaskStart(betterproto2.Message):
+    """
+    The init process of a task was started.
+    """
+
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     pid: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)

@@ -29,6 +29,10 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 @dataclass(eq=False, repr=False)
 class ActivationInfo(betterproto2.Message):
+    """
+    The outcome of activating a list of mounts: those made, and those left for the runtime.
+    """
+
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     active: "list[ActiveMount]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
@@ -36,9 +40,7 @@ class ActivationInfo(betterproto2.Message):
     system: "list[Mount]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
 
     labels: "dict[str, str]" = betterproto2.field(
-        4,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        4, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
 
@@ -47,18 +49,18 @@ default_message_pool.register_message("containerd.types", "ActivationInfo", Acti
 
 @dataclass(eq=False, repr=False)
 class ActiveMount(betterproto2.Message):
+    """
+    A mount that the mount manager has made, and where.
+    """
+
     mount: "Mount | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
-    mounted_at: "__wellknown__.Timestamp | None" = betterproto2.field(
-        2, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    mounted_at: "__wellknown__.Timestamp | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
 
     mount_point: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
 
     data: "dict[str, str]" = betterproto2.field(
-        4,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        4, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
 
@@ -67,13 +69,18 @@ default_message_pool.register_message("containerd.types", "ActiveMount", ActiveM
 
 @dataclass(eq=False, repr=False)
 class Envelope(betterproto2.Message):
-    timestamp: "__wellknown__.Timestamp | None" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    """
+    One event: when, in which containerd namespace, under which topic.
+    """
+
+    timestamp: "__wellknown__.Timestamp | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     namespace: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
 
     topic: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Such as /tasks/exit.
+    """
 
     event: "__wellknown__.Any | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
 
@@ -83,9 +90,11 @@ default_message_pool.register_message("containerd.types", "Envelope", Envelope)
 
 @dataclass(eq=False, repr=False)
 class Metric(betterproto2.Message):
-    timestamp: "__wellknown__.Timestamp | None" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    """
+    Statistics of one sandbox at one time; data holds cgroup metrics.
+    """
+
+    timestamp: "__wellknown__.Timestamp | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
 
@@ -97,6 +106,10 @@ default_message_pool.register_message("containerd.types", "Metric", Metric)
 
 @dataclass(eq=False, repr=False)
 class Mount(betterproto2.Message):
+    """
+    One call of mount(2), with options as in fstab.
+    """
+
     type: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     source: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -111,6 +124,10 @@ default_message_pool.register_message("containerd.types", "Mount", Mount)
 
 @dataclass(eq=False, repr=False)
 class Platform(betterproto2.Message):
+    """
+    An operating system and architecture in Go's terms ("linux", "amd64").
+    """
+
     os: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     architecture: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -127,6 +144,10 @@ default_message_pool.register_message("containerd.types", "Platform", Platform)
 
 @dataclass(eq=False, repr=False)
 class RuntimeInfo(betterproto2.Message):
+    """
+    A runtime's name, version and features; features holds JSON of the OCI runtime-spec.
+    """
+
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     version: "RuntimeVersion | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -136,9 +157,7 @@ class RuntimeInfo(betterproto2.Message):
     features: "__wellknown__.Any | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
 
     annotations: "dict[str, str]" = betterproto2.field(
-        5,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        5, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
 
@@ -147,6 +166,10 @@ default_message_pool.register_message("containerd.types", "RuntimeInfo", Runtime
 
 @dataclass(eq=False, repr=False)
 class RuntimeRequest(betterproto2.Message):
+    """
+    Asks a runtime for its RuntimeInfo, by the path of its binary and the options it would get.
+    """
+
     runtime_path: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     options: "__wellknown__.Any | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -157,6 +180,10 @@ default_message_pool.register_message("containerd.types", "RuntimeRequest", Runt
 
 @dataclass(eq=False, repr=False)
 class RuntimeVersion(betterproto2.Message):
+    """
+    The version of a runtime, and the source revision it was built from.
+    """
+
     version: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     revision: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -167,6 +194,10 @@ default_message_pool.register_message("containerd.types", "RuntimeVersion", Runt
 
 @dataclass(eq=False, repr=False)
 class Sandbox(betterproto2.Message):
+    """
+    A sandbox with its runtime, options and labels.
+    """
+
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     runtime: "SandboxRuntime | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -174,23 +205,15 @@ class Sandbox(betterproto2.Message):
     spec: "__wellknown__.Any | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
 
     labels: "dict[str, str]" = betterproto2.field(
-        4,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        4, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
-    created_at: "__wellknown__.Timestamp | None" = betterproto2.field(
-        5, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    created_at: "__wellknown__.Timestamp | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
 
-    updated_at: "__wellknown__.Timestamp | None" = betterproto2.field(
-        6, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    updated_at: "__wellknown__.Timestamp | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True)
 
     extensions: "dict[str, __wellknown__.Any]" = betterproto2.field(
-        7,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_MESSAGE),
+        7, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_MESSAGE)
     )
 
     sandboxer: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -201,6 +224,10 @@ default_message_pool.register_message("containerd.types", "Sandbox", Sandbox)
 
 @dataclass(eq=False, repr=False)
 class SandboxRuntime(betterproto2.Message):
+    """
+    The runtime that runs the sandbox, and its options.
+    """
+
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     options: "__wellknown__.Any | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)

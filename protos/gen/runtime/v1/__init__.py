@@ -211,6 +211,10 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
 class CgroupDriver(betterproto2.Enum):
+    """
+    Who manages the cgroups.
+    """
+
     SYSTEMD = 0
 
     CGROUPFS = 1
@@ -243,6 +247,10 @@ class MetricType(betterproto2.Enum):
 
 
 class MountPropagation(betterproto2.Enum):
+    """
+    Which way mounts made later travel.
+    """
+
     PROPAGATION_PRIVATE = 0
 
     PROPAGATION_HOST_TO_CONTAINER = 1
@@ -251,6 +259,10 @@ class MountPropagation(betterproto2.Enum):
 
 
 class NamespaceMode(betterproto2.Enum):
+    """
+    Whose namespace is used: the pod's, the container's own, the node's, another container's.
+    """
+
     POD = 0
 
     CONTAINER = 1
@@ -267,6 +279,10 @@ class PodSandboxState(betterproto2.Enum):
 
 
 class Protocol(betterproto2.Enum):
+    """
+    The protocol of a forwarded port.
+    """
+
     TCP = 0
 
     UDP = 1
@@ -283,6 +299,10 @@ class SecurityProfileProfileType(betterproto2.Enum):
 
 
 class Signal(betterproto2.Enum):
+    """
+    RUNTIME_DEFAULT leaves the choice to the image. The numbers are not those of the kernel.
+    """
+
     RUNTIME_DEFAULT = 0
 
     SIGABRT = 1
@@ -417,6 +437,10 @@ class Signal(betterproto2.Enum):
 
 
 class SupplementalGroupsPolicy(betterproto2.Enum):
+    """
+    Whether the image's group memberships are added.
+    """
+
     Merge = 0
 
     Strict = 1
@@ -448,6 +472,10 @@ default_message_pool.register_message("runtime.v1", "AttachResponse", AttachResp
 
 @dataclass(eq=False, repr=False)
 class AuthConfig(betterproto2.Message):
+    """
+    Credentials of a registry.
+    """
+
     username: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     password: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -501,9 +529,7 @@ class CheckpointContainerResponse(betterproto2.Message):
     pass
 
 
-default_message_pool.register_message(
-    "runtime.v1", "CheckpointContainerResponse", CheckpointContainerResponse
-)
+default_message_pool.register_message("runtime.v1", "CheckpointContainerResponse", CheckpointContainerResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -518,22 +544,16 @@ class Container(betterproto2.Message):
 
     image_ref: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
 
-    state: "ContainerState" = betterproto2.field(
-        6, betterproto2.TYPE_ENUM, default_factory=lambda: ContainerState(0)
-    )
+    state: "ContainerState" = betterproto2.field(6, betterproto2.TYPE_ENUM, default_factory=lambda: ContainerState(0))
 
     created_at: "int" = betterproto2.field(7, betterproto2.TYPE_INT64)
 
     labels: "dict[str, str]" = betterproto2.field(
-        8,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        8, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
     annotations: "dict[str, str]" = betterproto2.field(
-        9,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        9, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
     image_id: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -549,15 +569,11 @@ class ContainerAttributes(betterproto2.Message):
     metadata: "ContainerMetadata | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
 
     labels: "dict[str, str]" = betterproto2.field(
-        3,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        3, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
     annotations: "dict[str, str]" = betterproto2.field(
-        4,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        4, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
 
@@ -566,6 +582,10 @@ default_message_pool.register_message("runtime.v1", "ContainerAttributes", Conta
 
 @dataclass(eq=False, repr=False)
 class ContainerConfig(betterproto2.Message):
+    """
+    All that makes a container.
+    """
+
     metadata: "ContainerMetadata | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     image: "ImageSpec | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -583,15 +603,11 @@ class ContainerConfig(betterproto2.Message):
     devices: "list[Device]" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, repeated=True)
 
     labels: "dict[str, str]" = betterproto2.field(
-        9,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        9, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
     annotations: "dict[str, str]" = betterproto2.field(
-        10,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        10, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
     log_path: "str" = betterproto2.field(11, betterproto2.TYPE_STRING)
@@ -604,9 +620,7 @@ class ContainerConfig(betterproto2.Message):
 
     linux: "LinuxContainerConfig | None" = betterproto2.field(15, betterproto2.TYPE_MESSAGE, optional=True)
 
-    windows: "WindowsContainerConfig | None" = betterproto2.field(
-        16, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    windows: "WindowsContainerConfig | None" = betterproto2.field(16, betterproto2.TYPE_MESSAGE, optional=True)
 
     CDI_devices: "list[CdiDevice]" = betterproto2.field(17, betterproto2.TYPE_MESSAGE, repeated=True)
 
@@ -618,6 +632,10 @@ default_message_pool.register_message("runtime.v1", "ContainerConfig", Container
 
 @dataclass(eq=False, repr=False)
 class ContainerEventResponse(betterproto2.Message):
+    """
+    A change of state of a container.
+    """
+
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     container_event_type: "ContainerEventType" = betterproto2.field(
@@ -626,13 +644,9 @@ class ContainerEventResponse(betterproto2.Message):
 
     created_at: "int" = betterproto2.field(3, betterproto2.TYPE_INT64)
 
-    pod_sandbox_status: "PodSandboxStatus | None" = betterproto2.field(
-        4, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    pod_sandbox_status: "PodSandboxStatus | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
 
-    containers_statuses: "list[ContainerStatus]" = betterproto2.field(
-        5, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    containers_statuses: "list[ContainerStatus]" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
 default_message_pool.register_message("runtime.v1", "ContainerEventResponse", ContainerEventResponse)
@@ -647,9 +661,7 @@ class ContainerFilter(betterproto2.Message):
     pod_sandbox_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
 
     label_selector: "dict[str, str]" = betterproto2.field(
-        4,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        4, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
 
@@ -680,9 +692,7 @@ default_message_pool.register_message("runtime.v1", "ContainerMetrics", Containe
 class ContainerResources(betterproto2.Message):
     linux: "LinuxContainerResources | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
-    windows: "WindowsContainerResources | None" = betterproto2.field(
-        2, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    windows: "WindowsContainerResources | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("runtime.v1", "ContainerResources", ContainerResources)
@@ -690,9 +700,7 @@ default_message_pool.register_message("runtime.v1", "ContainerResources", Contai
 
 @dataclass(eq=False, repr=False)
 class ContainerStateValue(betterproto2.Message):
-    state: "ContainerState" = betterproto2.field(
-        1, betterproto2.TYPE_ENUM, default_factory=lambda: ContainerState(0)
-    )
+    state: "ContainerState" = betterproto2.field(1, betterproto2.TYPE_ENUM, default_factory=lambda: ContainerState(0))
 
 
 default_message_pool.register_message("runtime.v1", "ContainerStateValue", ContainerStateValue)
@@ -700,6 +708,10 @@ default_message_pool.register_message("runtime.v1", "ContainerStateValue", Conta
 
 @dataclass(eq=False, repr=False)
 class ContainerStats(betterproto2.Message):
+    """
+    The resource use of a container.
+    """
+
     attributes: "ContainerAttributes | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     cpu: "CpuUsage | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -723,9 +735,7 @@ class ContainerStatsFilter(betterproto2.Message):
     pod_sandbox_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
 
     label_selector: "dict[str, str]" = betterproto2.field(
-        3,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        3, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
 
@@ -750,13 +760,15 @@ default_message_pool.register_message("runtime.v1", "ContainerStatsResponse", Co
 
 @dataclass(eq=False, repr=False)
 class ContainerStatus(betterproto2.Message):
+    """
+    The state of a container; exit_code counts once it has exited.
+    """
+
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     metadata: "ContainerMetadata | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
 
-    state: "ContainerState" = betterproto2.field(
-        3, betterproto2.TYPE_ENUM, default_factory=lambda: ContainerState(0)
-    )
+    state: "ContainerState" = betterproto2.field(3, betterproto2.TYPE_ENUM, default_factory=lambda: ContainerState(0))
 
     created_at: "int" = betterproto2.field(4, betterproto2.TYPE_INT64)
 
@@ -775,15 +787,11 @@ class ContainerStatus(betterproto2.Message):
     message: "str" = betterproto2.field(11, betterproto2.TYPE_STRING)
 
     labels: "dict[str, str]" = betterproto2.field(
-        12,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        12, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
     annotations: "dict[str, str]" = betterproto2.field(
-        13,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        13, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
     mounts: "list[Mount]" = betterproto2.field(14, betterproto2.TYPE_MESSAGE, repeated=True)
@@ -817,9 +825,7 @@ class ContainerStatusResponse(betterproto2.Message):
     status: "ContainerStatus | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     info: "dict[str, str]" = betterproto2.field(
-        2,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        2, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
 
@@ -838,9 +844,7 @@ default_message_pool.register_message("runtime.v1", "ContainerUser", ContainerUs
 class CpuUsage(betterproto2.Message):
     timestamp: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
 
-    usage_core_nano_seconds: "UInt64Value | None" = betterproto2.field(
-        2, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    usage_core_nano_seconds: "UInt64Value | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
 
     usage_nano_cores: "UInt64Value | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
 
@@ -852,13 +856,15 @@ default_message_pool.register_message("runtime.v1", "CpuUsage", CpuUsage)
 
 @dataclass(eq=False, repr=False)
 class CreateContainerRequest(betterproto2.Message):
+    """
+    Creates a container in a sandbox; the sandbox' own configuration is repeated.
+    """
+
     pod_sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     config: "ContainerConfig | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
 
-    sandbox_config: "PodSandboxConfig | None" = betterproto2.field(
-        3, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    sandbox_config: "PodSandboxConfig | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("runtime.v1", "CreateContainerRequest", CreateContainerRequest)
@@ -886,6 +892,10 @@ default_message_pool.register_message("runtime.v1", "Device", Device)
 
 @dataclass(eq=False, repr=False)
 class DnsConfig(betterproto2.Message):
+    """
+    The content of resolv.conf.
+    """
+
     servers: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
 
     searches: "list[str]" = betterproto2.field(2, betterproto2.TYPE_STRING, repeated=True)
@@ -898,6 +908,10 @@ default_message_pool.register_message("runtime.v1", "DNSConfig", DnsConfig)
 
 @dataclass(eq=False, repr=False)
 class ExecRequest(betterproto2.Message):
+    """
+    Asks for a URL at which a command can be run with streams attached.
+    """
+
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     cmd: "list[str]" = betterproto2.field(2, betterproto2.TYPE_STRING, repeated=True)
@@ -924,6 +938,10 @@ default_message_pool.register_message("runtime.v1", "ExecResponse", ExecResponse
 
 @dataclass(eq=False, repr=False)
 class ExecSyncRequest(betterproto2.Message):
+    """
+    Runs a command to its end, or for timeout seconds (0: no limit).
+    """
+
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     cmd: "list[str]" = betterproto2.field(2, betterproto2.TYPE_STRING, repeated=True)
@@ -936,6 +954,10 @@ default_message_pool.register_message("runtime.v1", "ExecSyncRequest", ExecSyncR
 
 @dataclass(eq=False, repr=False)
 class ExecSyncResponse(betterproto2.Message):
+    """
+    What the command printed, and its exit code.
+    """
+
     stdout: "bytes" = betterproto2.field(1, betterproto2.TYPE_BYTES)
 
     stderr: "bytes" = betterproto2.field(2, betterproto2.TYPE_BYTES)
@@ -988,6 +1010,10 @@ default_message_pool.register_message("runtime.v1", "HugepageLimit", HugepageLim
 
 @dataclass(eq=False, repr=False)
 class IdMapping(betterproto2.Message):
+    """
+    A range of ids of a user namespace.
+    """
+
     host_id: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
 
     container_id: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
@@ -1038,13 +1064,9 @@ default_message_pool.register_message("runtime.v1", "ImageFsInfoRequest", ImageF
 
 @dataclass(eq=False, repr=False)
 class ImageFsInfoResponse(betterproto2.Message):
-    image_filesystems: "list[FilesystemUsage]" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    image_filesystems: "list[FilesystemUsage]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
-    container_filesystems: "list[FilesystemUsage]" = betterproto2.field(
-        2, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    container_filesystems: "list[FilesystemUsage]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
 default_message_pool.register_message("runtime.v1", "ImageFsInfoResponse", ImageFsInfoResponse)
@@ -1052,12 +1074,14 @@ default_message_pool.register_message("runtime.v1", "ImageFsInfoResponse", Image
 
 @dataclass(eq=False, repr=False)
 class ImageSpec(betterproto2.Message):
+    """
+    An image by name or id.
+    """
+
     image: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     annotations: "dict[str, str]" = betterproto2.field(
-        2,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        2, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
     user_specified_image: "str" = betterproto2.field(18, betterproto2.TYPE_STRING)
@@ -1085,9 +1109,7 @@ class ImageStatusResponse(betterproto2.Message):
     image: "Image | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     info: "dict[str, str]" = betterproto2.field(
-        2,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        2, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
 
@@ -1096,6 +1118,10 @@ default_message_pool.register_message("runtime.v1", "ImageStatusResponse", Image
 
 @dataclass(eq=False, repr=False)
 class Int64Value(betterproto2.Message):
+    """
+    A number that may be absent.
+    """
+
     value: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
 
 
@@ -1124,9 +1150,7 @@ default_message_pool.register_message("runtime.v1", "KeyValue", KeyValue)
 
 @dataclass(eq=False, repr=False)
 class LinuxContainerConfig(betterproto2.Message):
-    resources: "LinuxContainerResources | None" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    resources: "LinuxContainerResources | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     security_context: "LinuxContainerSecurityContext | None" = betterproto2.field(
         2, betterproto2.TYPE_MESSAGE, optional=True
@@ -1138,6 +1162,10 @@ default_message_pool.register_message("runtime.v1", "LinuxContainerConfig", Linu
 
 @dataclass(eq=False, repr=False)
 class LinuxContainerResources(betterproto2.Message):
+    """
+    The limits of a container's cgroup.
+    """
+
     cpu_period: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
 
     cpu_quota: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
@@ -1155,9 +1183,7 @@ class LinuxContainerResources(betterproto2.Message):
     hugepage_limits: "list[HugepageLimit]" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, repeated=True)
 
     unified: "dict[str, str]" = betterproto2.field(
-        9,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        9, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
     memory_swap_limit_in_bytes: "int" = betterproto2.field(10, betterproto2.TYPE_INT64)
@@ -1168,13 +1194,15 @@ default_message_pool.register_message("runtime.v1", "LinuxContainerResources", L
 
 @dataclass(eq=False, repr=False)
 class LinuxContainerSecurityContext(betterproto2.Message):
+    """
+    The security settings of a container.
+    """
+
     capabilities: "Capability | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     privileged: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
 
-    namespace_options: "NamespaceOption | None" = betterproto2.field(
-        3, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    namespace_options: "NamespaceOption | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
 
     selinux_options: "SeLinuxOption | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
 
@@ -1207,9 +1235,7 @@ class LinuxContainerSecurityContext(betterproto2.Message):
     seccomp_profile_path: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
 
 
-default_message_pool.register_message(
-    "runtime.v1", "LinuxContainerSecurityContext", LinuxContainerSecurityContext
-)
+default_message_pool.register_message("runtime.v1", "LinuxContainerSecurityContext", LinuxContainerSecurityContext)
 
 
 @dataclass(eq=False, repr=False)
@@ -1226,6 +1252,10 @@ default_message_pool.register_message("runtime.v1", "LinuxContainerUser", LinuxC
 
 @dataclass(eq=False, repr=False)
 class LinuxPodSandboxConfig(betterproto2.Message):
+    """
+    What of a sandbox is specific to Linux.
+    """
+
     cgroup_parent: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     security_context: "LinuxSandboxSecurityContext | None" = betterproto2.field(
@@ -1233,18 +1263,12 @@ class LinuxPodSandboxConfig(betterproto2.Message):
     )
 
     sysctls: "dict[str, str]" = betterproto2.field(
-        3,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        3, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
-    overhead: "LinuxContainerResources | None" = betterproto2.field(
-        4, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    overhead: "LinuxContainerResources | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
 
-    resources: "LinuxContainerResources | None" = betterproto2.field(
-        5, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    resources: "LinuxContainerResources | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("runtime.v1", "LinuxPodSandboxConfig", LinuxPodSandboxConfig)
@@ -1288,9 +1312,11 @@ default_message_pool.register_message("runtime.v1", "LinuxRuntimeConfiguration",
 
 @dataclass(eq=False, repr=False)
 class LinuxSandboxSecurityContext(betterproto2.Message):
-    namespace_options: "NamespaceOption | None" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    """
+    The security settings of a sandbox.
+    """
+
+    namespace_options: "NamespaceOption | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     selinux_options: "SeLinuxOption | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
 
@@ -1315,9 +1341,7 @@ class LinuxSandboxSecurityContext(betterproto2.Message):
     seccomp_profile_path: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
 
 
-default_message_pool.register_message(
-    "runtime.v1", "LinuxSandboxSecurityContext", LinuxSandboxSecurityContext
-)
+default_message_pool.register_message("runtime.v1", "LinuxSandboxSecurityContext", LinuxSandboxSecurityContext)
 
 
 @dataclass(eq=False, repr=False)
@@ -1373,9 +1397,7 @@ class ListMetricDescriptorsRequest(betterproto2.Message):
     pass
 
 
-default_message_pool.register_message(
-    "runtime.v1", "ListMetricDescriptorsRequest", ListMetricDescriptorsRequest
-)
+default_message_pool.register_message("runtime.v1", "ListMetricDescriptorsRequest", ListMetricDescriptorsRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -1383,9 +1405,7 @@ class ListMetricDescriptorsResponse(betterproto2.Message):
     descriptors: "list[MetricDescriptor]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
-default_message_pool.register_message(
-    "runtime.v1", "ListMetricDescriptorsResponse", ListMetricDescriptorsResponse
-)
+default_message_pool.register_message("runtime.v1", "ListMetricDescriptorsResponse", ListMetricDescriptorsResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -1393,9 +1413,7 @@ class ListPodSandboxMetricsRequest(betterproto2.Message):
     pass
 
 
-default_message_pool.register_message(
-    "runtime.v1", "ListPodSandboxMetricsRequest", ListPodSandboxMetricsRequest
-)
+default_message_pool.register_message("runtime.v1", "ListPodSandboxMetricsRequest", ListPodSandboxMetricsRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -1403,9 +1421,7 @@ class ListPodSandboxMetricsResponse(betterproto2.Message):
     pod_metrics: "list[PodSandboxMetrics]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
-default_message_pool.register_message(
-    "runtime.v1", "ListPodSandboxMetricsResponse", ListPodSandboxMetricsResponse
-)
+default_message_pool.register_message("runtime.v1", "ListPodSandboxMetricsResponse", ListPodSandboxMetricsResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -1437,9 +1453,7 @@ class ListPodSandboxStatsResponse(betterproto2.Message):
     stats: "list[PodSandboxStats]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
-default_message_pool.register_message(
-    "runtime.v1", "ListPodSandboxStatsResponse", ListPodSandboxStatsResponse
-)
+default_message_pool.register_message("runtime.v1", "ListPodSandboxStatsResponse", ListPodSandboxStatsResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -1470,9 +1484,7 @@ class Metric(betterproto2.Message):
 
     timestamp: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
 
-    metric_type: "MetricType" = betterproto2.field(
-        3, betterproto2.TYPE_ENUM, default_factory=lambda: MetricType(0)
-    )
+    metric_type: "MetricType" = betterproto2.field(3, betterproto2.TYPE_ENUM, default_factory=lambda: MetricType(0))
 
     label_values: "list[str]" = betterproto2.field(4, betterproto2.TYPE_STRING, repeated=True)
 
@@ -1496,6 +1508,10 @@ default_message_pool.register_message("runtime.v1", "MetricDescriptor", MetricDe
 
 @dataclass(eq=False, repr=False)
 class Mount(betterproto2.Message):
+    """
+    A mount of a container.
+    """
+
     container_path: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     host_path: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -1532,17 +1548,15 @@ default_message_pool.register_message("runtime.v1", "Namespace", Namespace)
 
 @dataclass(eq=False, repr=False)
 class NamespaceOption(betterproto2.Message):
-    network: "NamespaceMode" = betterproto2.field(
-        1, betterproto2.TYPE_ENUM, default_factory=lambda: NamespaceMode(0)
-    )
+    """
+    Which namespaces a sandbox or container has for itself.
+    """
 
-    pid: "NamespaceMode" = betterproto2.field(
-        2, betterproto2.TYPE_ENUM, default_factory=lambda: NamespaceMode(0)
-    )
+    network: "NamespaceMode" = betterproto2.field(1, betterproto2.TYPE_ENUM, default_factory=lambda: NamespaceMode(0))
 
-    ipc: "NamespaceMode" = betterproto2.field(
-        3, betterproto2.TYPE_ENUM, default_factory=lambda: NamespaceMode(0)
-    )
+    pid: "NamespaceMode" = betterproto2.field(2, betterproto2.TYPE_ENUM, default_factory=lambda: NamespaceMode(0))
+
+    ipc: "NamespaceMode" = betterproto2.field(3, betterproto2.TYPE_ENUM, default_factory=lambda: NamespaceMode(0))
 
     target_id: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
 
@@ -1580,13 +1594,9 @@ default_message_pool.register_message("runtime.v1", "NetworkInterfaceUsage", Net
 class NetworkUsage(betterproto2.Message):
     timestamp: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
 
-    default_interface: "NetworkInterfaceUsage | None" = betterproto2.field(
-        2, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    default_interface: "NetworkInterfaceUsage | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
 
-    interfaces: "list[NetworkInterfaceUsage]" = betterproto2.field(
-        3, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    interfaces: "list[NetworkInterfaceUsage]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
 default_message_pool.register_message("runtime.v1", "NetworkUsage", NetworkUsage)
@@ -1606,22 +1616,16 @@ class PodSandbox(betterproto2.Message):
 
     metadata: "PodSandboxMetadata | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
 
-    state: "PodSandboxState" = betterproto2.field(
-        3, betterproto2.TYPE_ENUM, default_factory=lambda: PodSandboxState(0)
-    )
+    state: "PodSandboxState" = betterproto2.field(3, betterproto2.TYPE_ENUM, default_factory=lambda: PodSandboxState(0))
 
     created_at: "int" = betterproto2.field(4, betterproto2.TYPE_INT64)
 
     labels: "dict[str, str]" = betterproto2.field(
-        5,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        5, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
     annotations: "dict[str, str]" = betterproto2.field(
-        6,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        6, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
     runtime_handler: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
@@ -1637,15 +1641,11 @@ class PodSandboxAttributes(betterproto2.Message):
     metadata: "PodSandboxMetadata | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
 
     labels: "dict[str, str]" = betterproto2.field(
-        3,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        3, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
     annotations: "dict[str, str]" = betterproto2.field(
-        4,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        4, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
 
@@ -1654,6 +1654,10 @@ default_message_pool.register_message("runtime.v1", "PodSandboxAttributes", PodS
 
 @dataclass(eq=False, repr=False)
 class PodSandboxConfig(betterproto2.Message):
+    """
+    All that makes a sandbox.
+    """
+
     metadata: "PodSandboxMetadata | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     hostname: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -1665,22 +1669,16 @@ class PodSandboxConfig(betterproto2.Message):
     port_mappings: "list[PortMapping]" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, repeated=True)
 
     labels: "dict[str, str]" = betterproto2.field(
-        6,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        6, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
     annotations: "dict[str, str]" = betterproto2.field(
-        7,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        7, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
     linux: "LinuxPodSandboxConfig | None" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, optional=True)
 
-    windows: "WindowsPodSandboxConfig | None" = betterproto2.field(
-        9, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    windows: "WindowsPodSandboxConfig | None" = betterproto2.field(9, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("runtime.v1", "PodSandboxConfig", PodSandboxConfig)
@@ -1688,14 +1686,16 @@ default_message_pool.register_message("runtime.v1", "PodSandboxConfig", PodSandb
 
 @dataclass(eq=False, repr=False)
 class PodSandboxFilter(betterproto2.Message):
+    """
+    All conditions must hold.
+    """
+
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     state: "PodSandboxStateValue | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
 
     label_selector: "dict[str, str]" = betterproto2.field(
-        3,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        3, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
 
@@ -1704,6 +1704,10 @@ default_message_pool.register_message("runtime.v1", "PodSandboxFilter", PodSandb
 
 @dataclass(eq=False, repr=False)
 class PodSandboxMetadata(betterproto2.Message):
+    """
+    The pod in Kubernetes' terms; attempt counts its sandboxes.
+    """
+
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     uid: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -1722,9 +1726,7 @@ class PodSandboxMetrics(betterproto2.Message):
 
     metrics: "list[Metric]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
 
-    container_metrics: "list[ContainerMetrics]" = betterproto2.field(
-        3, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    container_metrics: "list[ContainerMetrics]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
 default_message_pool.register_message("runtime.v1", "PodSandboxMetrics", PodSandboxMetrics)
@@ -1742,9 +1744,7 @@ default_message_pool.register_message("runtime.v1", "PodSandboxNetworkStatus", P
 
 @dataclass(eq=False, repr=False)
 class PodSandboxStateValue(betterproto2.Message):
-    state: "PodSandboxState" = betterproto2.field(
-        1, betterproto2.TYPE_ENUM, default_factory=lambda: PodSandboxState(0)
-    )
+    state: "PodSandboxState" = betterproto2.field(1, betterproto2.TYPE_ENUM, default_factory=lambda: PodSandboxState(0))
 
 
 default_message_pool.register_message("runtime.v1", "PodSandboxStateValue", PodSandboxStateValue)
@@ -1752,9 +1752,11 @@ default_message_pool.register_message("runtime.v1", "PodSandboxStateValue", PodS
 
 @dataclass(eq=False, repr=False)
 class PodSandboxStats(betterproto2.Message):
-    attributes: "PodSandboxAttributes | None" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    """
+    The resource use of a sandbox.
+    """
+
+    attributes: "PodSandboxAttributes | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     linux: "LinuxPodSandboxStats | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
 
@@ -1769,9 +1771,7 @@ class PodSandboxStatsFilter(betterproto2.Message):
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     label_selector: "dict[str, str]" = betterproto2.field(
-        2,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        2, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
 
@@ -1796,32 +1796,28 @@ default_message_pool.register_message("runtime.v1", "PodSandboxStatsResponse", P
 
 @dataclass(eq=False, repr=False)
 class PodSandboxStatus(betterproto2.Message):
+    """
+    The state of a sandbox.
+    """
+
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     metadata: "PodSandboxMetadata | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
 
-    state: "PodSandboxState" = betterproto2.field(
-        3, betterproto2.TYPE_ENUM, default_factory=lambda: PodSandboxState(0)
-    )
+    state: "PodSandboxState" = betterproto2.field(3, betterproto2.TYPE_ENUM, default_factory=lambda: PodSandboxState(0))
 
     created_at: "int" = betterproto2.field(4, betterproto2.TYPE_INT64)
 
-    network: "PodSandboxNetworkStatus | None" = betterproto2.field(
-        5, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    network: "PodSandboxNetworkStatus | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
 
     linux: "LinuxPodSandboxStatus | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True)
 
     labels: "dict[str, str]" = betterproto2.field(
-        7,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        7, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
     annotations: "dict[str, str]" = betterproto2.field(
-        8,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        8, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
     runtime_handler: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
@@ -1845,14 +1841,10 @@ class PodSandboxStatusResponse(betterproto2.Message):
     status: "PodSandboxStatus | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     info: "dict[str, str]" = betterproto2.field(
-        2,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        2, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
-    containers_statuses: "list[ContainerStatus]" = betterproto2.field(
-        3, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    containers_statuses: "list[ContainerStatus]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
 
     timestamp: "int" = betterproto2.field(4, betterproto2.TYPE_INT64)
 
@@ -1880,6 +1872,10 @@ default_message_pool.register_message("runtime.v1", "PortForwardResponse", PortF
 
 @dataclass(eq=False, repr=False)
 class PortMapping(betterproto2.Message):
+    """
+    A port of the host that leads into the sandbox.
+    """
+
     protocol: "Protocol" = betterproto2.field(1, betterproto2.TYPE_ENUM, default_factory=lambda: Protocol(0))
 
     container_port: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
@@ -1932,9 +1928,7 @@ class PullImageRequest(betterproto2.Message):
 
     auth: "AuthConfig | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
 
-    sandbox_config: "PodSandboxConfig | None" = betterproto2.field(
-        3, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    sandbox_config: "PodSandboxConfig | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("runtime.v1", "PullImageRequest", PullImageRequest)
@@ -1982,6 +1976,10 @@ default_message_pool.register_message("runtime.v1", "RemoveImageResponse", Remov
 
 @dataclass(eq=False, repr=False)
 class RemovePodSandboxRequest(betterproto2.Message):
+    """
+    Removes a sandbox, by force if need be. May be repeated.
+    """
+
     pod_sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -2014,6 +2012,10 @@ default_message_pool.register_message("runtime.v1", "ReopenContainerLogResponse"
 
 @dataclass(eq=False, repr=False)
 class RunPodSandboxRequest(betterproto2.Message):
+    """
+    Creates and starts a sandbox with the runtime that the handler names.
+    """
+
     config: "PodSandboxConfig | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     runtime_handler: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -2062,9 +2064,7 @@ default_message_pool.register_message("runtime.v1", "RuntimeConfigRequest", Runt
 
 @dataclass(eq=False, repr=False)
 class RuntimeConfigResponse(betterproto2.Message):
-    linux: "LinuxRuntimeConfiguration | None" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    linux: "LinuxRuntimeConfiguration | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("runtime.v1", "RuntimeConfigResponse", RuntimeConfigResponse)
@@ -2082,11 +2082,13 @@ default_message_pool.register_message("runtime.v1", "RuntimeFeatures", RuntimeFe
 
 @dataclass(eq=False, repr=False)
 class RuntimeHandler(betterproto2.Message):
+    """
+    One configured runtime and what it can do; the default one has no name.
+    """
+
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
-    features: "RuntimeHandlerFeatures | None" = betterproto2.field(
-        2, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    features: "RuntimeHandlerFeatures | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("runtime.v1", "RuntimeHandler", RuntimeHandler)
@@ -2104,6 +2106,10 @@ default_message_pool.register_message("runtime.v1", "RuntimeHandlerFeatures", Ru
 
 @dataclass(eq=False, repr=False)
 class RuntimeStatus(betterproto2.Message):
+    """
+    Whether runtime and network are ready.
+    """
+
     conditions: "list[RuntimeCondition]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
@@ -2112,6 +2118,10 @@ default_message_pool.register_message("runtime.v1", "RuntimeStatus", RuntimeStat
 
 @dataclass(eq=False, repr=False)
 class SecurityProfile(betterproto2.Message):
+    """
+    A seccomp or AppArmor profile.
+    """
+
     profile_type: "SecurityProfileProfileType" = betterproto2.field(
         1, betterproto2.TYPE_ENUM, default_factory=lambda: SecurityProfileProfileType(0)
     )
@@ -2165,9 +2175,7 @@ class StatusResponse(betterproto2.Message):
     status: "RuntimeStatus | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     info: "dict[str, str]" = betterproto2.field(
-        2,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        2, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
     runtime_handlers: "list[RuntimeHandler]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
@@ -2180,6 +2188,10 @@ default_message_pool.register_message("runtime.v1", "StatusResponse", StatusResp
 
 @dataclass(eq=False, repr=False)
 class StopContainerRequest(betterproto2.Message):
+    """
+    Stops a container, with SIGKILL after timeout seconds.
+    """
+
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     timeout: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
@@ -2198,6 +2210,10 @@ default_message_pool.register_message("runtime.v1", "StopContainerResponse", Sto
 
 @dataclass(eq=False, repr=False)
 class StopPodSandboxRequest(betterproto2.Message):
+    """
+    Stops all containers of a sandbox, and the sandbox. May be repeated.
+    """
+
     pod_sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -2233,9 +2249,7 @@ class StreamContainerStatsRequest(betterproto2.Message):
     filter: "ContainerStatsFilter | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
-default_message_pool.register_message(
-    "runtime.v1", "StreamContainerStatsRequest", StreamContainerStatsRequest
-)
+default_message_pool.register_message("runtime.v1", "StreamContainerStatsRequest", StreamContainerStatsRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -2243,9 +2257,7 @@ class StreamContainerStatsResponse(betterproto2.Message):
     container_stats: "list[ContainerStats]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
-default_message_pool.register_message(
-    "runtime.v1", "StreamContainerStatsResponse", StreamContainerStatsResponse
-)
+default_message_pool.register_message("runtime.v1", "StreamContainerStatsResponse", StreamContainerStatsResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -2285,21 +2297,15 @@ class StreamPodSandboxMetricsRequest(betterproto2.Message):
     pass
 
 
-default_message_pool.register_message(
-    "runtime.v1", "StreamPodSandboxMetricsRequest", StreamPodSandboxMetricsRequest
-)
+default_message_pool.register_message("runtime.v1", "StreamPodSandboxMetricsRequest", StreamPodSandboxMetricsRequest)
 
 
 @dataclass(eq=False, repr=False)
 class StreamPodSandboxMetricsResponse(betterproto2.Message):
-    pod_sandbox_metrics: "list[PodSandboxMetrics]" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    pod_sandbox_metrics: "list[PodSandboxMetrics]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
-default_message_pool.register_message(
-    "runtime.v1", "StreamPodSandboxMetricsResponse", StreamPodSandboxMetricsResponse
-)
+default_message_pool.register_message("runtime.v1", "StreamPodSandboxMetricsResponse", StreamPodSandboxMetricsResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -2307,30 +2313,22 @@ class StreamPodSandboxStatsRequest(betterproto2.Message):
     filter: "PodSandboxStatsFilter | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
-default_message_pool.register_message(
-    "runtime.v1", "StreamPodSandboxStatsRequest", StreamPodSandboxStatsRequest
-)
+default_message_pool.register_message("runtime.v1", "StreamPodSandboxStatsRequest", StreamPodSandboxStatsRequest)
 
 
 @dataclass(eq=False, repr=False)
 class StreamPodSandboxStatsResponse(betterproto2.Message):
-    pod_sandbox_stats: "list[PodSandboxStats]" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    pod_sandbox_stats: "list[PodSandboxStats]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
-default_message_pool.register_message(
-    "runtime.v1", "StreamPodSandboxStatsResponse", StreamPodSandboxStatsResponse
-)
+default_message_pool.register_message("runtime.v1", "StreamPodSandboxStatsResponse", StreamPodSandboxStatsResponse)
 
 
 @dataclass(eq=False, repr=False)
 class SwapUsage(betterproto2.Message):
     timestamp: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
 
-    swap_available_bytes: "UInt64Value | None" = betterproto2.field(
-        2, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    swap_available_bytes: "UInt64Value | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
 
     swap_usage_bytes: "UInt64Value | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
 
@@ -2340,6 +2338,10 @@ default_message_pool.register_message("runtime.v1", "SwapUsage", SwapUsage)
 
 @dataclass(eq=False, repr=False)
 class UInt64Value(betterproto2.Message):
+    """
+    A number that may be absent.
+    """
+
     value: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
 
@@ -2352,20 +2354,14 @@ class UpdateContainerResourcesRequest(betterproto2.Message):
 
     linux: "LinuxContainerResources | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
 
-    windows: "WindowsContainerResources | None" = betterproto2.field(
-        3, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    windows: "WindowsContainerResources | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
 
     annotations: "dict[str, str]" = betterproto2.field(
-        4,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        4, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
 
-default_message_pool.register_message(
-    "runtime.v1", "UpdateContainerResourcesRequest", UpdateContainerResourcesRequest
-)
+default_message_pool.register_message("runtime.v1", "UpdateContainerResourcesRequest", UpdateContainerResourcesRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -2382,13 +2378,9 @@ default_message_pool.register_message(
 class UpdatePodSandboxResourcesRequest(betterproto2.Message):
     pod_sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
-    overhead: "LinuxContainerResources | None" = betterproto2.field(
-        2, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    overhead: "LinuxContainerResources | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
 
-    resources: "LinuxContainerResources | None" = betterproto2.field(
-        3, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    resources: "LinuxContainerResources | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message(
@@ -2419,16 +2411,16 @@ class UpdateRuntimeConfigResponse(betterproto2.Message):
     pass
 
 
-default_message_pool.register_message(
-    "runtime.v1", "UpdateRuntimeConfigResponse", UpdateRuntimeConfigResponse
-)
+default_message_pool.register_message("runtime.v1", "UpdateRuntimeConfigResponse", UpdateRuntimeConfigResponse)
 
 
 @dataclass(eq=False, repr=False)
 class UserNamespace(betterproto2.Message):
-    mode: "NamespaceMode" = betterproto2.field(
-        1, betterproto2.TYPE_ENUM, default_factory=lambda: NamespaceMode(0)
-    )
+    """
+    Whether there is a user namespace, and its ranges.
+    """
+
+    mode: "NamespaceMode" = betterproto2.field(1, betterproto2.TYPE_ENUM, default_factory=lambda: NamespaceMode(0))
 
     uids: "list[IdMapping]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
 
@@ -2440,6 +2432,10 @@ default_message_pool.register_message("runtime.v1", "UserNamespace", UserNamespa
 
 @dataclass(eq=False, repr=False)
 class VersionRequest(betterproto2.Message):
+    """
+    The version of the interface the kubelet speaks.
+    """
+
     version: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -2448,6 +2444,10 @@ default_message_pool.register_message("runtime.v1", "VersionRequest", VersionReq
 
 @dataclass(eq=False, repr=False)
 class VersionResponse(betterproto2.Message):
+    """
+    The runtime's name and versions.
+    """
+
     version: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     runtime_name: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -2462,9 +2462,7 @@ default_message_pool.register_message("runtime.v1", "VersionResponse", VersionRe
 
 @dataclass(eq=False, repr=False)
 class WindowsContainerConfig(betterproto2.Message):
-    resources: "WindowsContainerResources | None" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    resources: "WindowsContainerResources | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     security_context: "WindowsContainerSecurityContext | None" = betterproto2.field(
         2, betterproto2.TYPE_MESSAGE, optional=True
@@ -2486,9 +2484,7 @@ class WindowsContainerResources(betterproto2.Message):
 
     rootfs_size_in_bytes: "int" = betterproto2.field(5, betterproto2.TYPE_INT64)
 
-    affinity_cpus: "list[WindowsCpuGroupAffinity]" = betterproto2.field(
-        6, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    affinity_cpus: "list[WindowsCpuGroupAffinity]" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
 default_message_pool.register_message("runtime.v1", "WindowsContainerResources", WindowsContainerResources)
@@ -2503,9 +2499,7 @@ class WindowsContainerSecurityContext(betterproto2.Message):
     host_process: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
 
 
-default_message_pool.register_message(
-    "runtime.v1", "WindowsContainerSecurityContext", WindowsContainerSecurityContext
-)
+default_message_pool.register_message("runtime.v1", "WindowsContainerSecurityContext", WindowsContainerSecurityContext)
 
 
 @dataclass(eq=False, repr=False)
@@ -2516,9 +2510,7 @@ class WindowsContainerStats(betterproto2.Message):
 
     memory: "WindowsMemoryUsage | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
 
-    writable_layer: "WindowsFilesystemUsage | None" = betterproto2.field(
-        4, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    writable_layer: "WindowsFilesystemUsage | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("runtime.v1", "WindowsContainerStats", WindowsContainerStats)
@@ -2538,9 +2530,7 @@ default_message_pool.register_message("runtime.v1", "WindowsCpuGroupAffinity", W
 class WindowsCpuUsage(betterproto2.Message):
     timestamp: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
 
-    usage_core_nano_seconds: "UInt64Value | None" = betterproto2.field(
-        2, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    usage_core_nano_seconds: "UInt64Value | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
 
     usage_nano_cores: "UInt64Value | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
 
@@ -2570,9 +2560,7 @@ class WindowsMemoryUsage(betterproto2.Message):
 
     page_faults: "UInt64Value | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
 
-    commit_memory_bytes: "UInt64Value | None" = betterproto2.field(
-        5, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    commit_memory_bytes: "UInt64Value | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("runtime.v1", "WindowsMemoryUsage", WindowsMemoryUsage)
@@ -2580,9 +2568,7 @@ default_message_pool.register_message("runtime.v1", "WindowsMemoryUsage", Window
 
 @dataclass(eq=False, repr=False)
 class WindowsNamespaceOption(betterproto2.Message):
-    network: "NamespaceMode" = betterproto2.field(
-        1, betterproto2.TYPE_ENUM, default_factory=lambda: NamespaceMode(0)
-    )
+    network: "NamespaceMode" = betterproto2.field(1, betterproto2.TYPE_ENUM, default_factory=lambda: NamespaceMode(0))
 
 
 default_message_pool.register_message("runtime.v1", "WindowsNamespaceOption", WindowsNamespaceOption)
@@ -2601,9 +2587,7 @@ class WindowsNetworkInterfaceUsage(betterproto2.Message):
     tx_packets_dropped: "UInt64Value | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
 
 
-default_message_pool.register_message(
-    "runtime.v1", "WindowsNetworkInterfaceUsage", WindowsNetworkInterfaceUsage
-)
+default_message_pool.register_message("runtime.v1", "WindowsNetworkInterfaceUsage", WindowsNetworkInterfaceUsage)
 
 
 @dataclass(eq=False, repr=False)
@@ -2614,9 +2598,7 @@ class WindowsNetworkUsage(betterproto2.Message):
         2, betterproto2.TYPE_MESSAGE, optional=True
     )
 
-    interfaces: "list[WindowsNetworkInterfaceUsage]" = betterproto2.field(
-        3, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    interfaces: "list[WindowsNetworkInterfaceUsage]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
 default_message_pool.register_message("runtime.v1", "WindowsNetworkUsage", WindowsNetworkUsage)
@@ -2642,9 +2624,7 @@ class WindowsPodSandboxStats(betterproto2.Message):
 
     process: "WindowsProcessUsage | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
 
-    containers: "list[WindowsContainerStats]" = betterproto2.field(
-        5, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    containers: "list[WindowsContainerStats]" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
 default_message_pool.register_message("runtime.v1", "WindowsPodSandboxStats", WindowsPodSandboxStats)
@@ -2668,17 +2648,17 @@ class WindowsSandboxSecurityContext(betterproto2.Message):
 
     host_process: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
 
-    namespace_options: "WindowsNamespaceOption | None" = betterproto2.field(
-        4, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    namespace_options: "WindowsNamespaceOption | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
 
 
-default_message_pool.register_message(
-    "runtime.v1", "WindowsSandboxSecurityContext", WindowsSandboxSecurityContext
-)
+default_message_pool.register_message("runtime.v1", "WindowsSandboxSecurityContext", WindowsSandboxSecurityContext)
 
 
 class ImageServiceStub(betterproto2_grpclib.ServiceStub):
+    """
+    Images.
+    """
+
     async def list_images(
         self,
         message: "ListImagesRequest",
@@ -2793,6 +2773,10 @@ class ImageServiceStub(betterproto2_grpclib.ServiceStub):
 
 
 class RuntimeServiceStub(betterproto2_grpclib.ServiceStub):
+    """
+    Sandboxes and containers.
+    """
+
     async def version(
         self,
         message: "VersionRequest",
@@ -3446,6 +3430,10 @@ class RuntimeServiceStub(betterproto2_grpclib.ServiceStub):
 
 
 class ImageServiceBase(betterproto2_grpclib.ServiceBase):
+    """
+    Images.
+    """
+
     async def list_images(self, message: "ListImagesRequest") -> "ListImagesResponse":
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
@@ -3471,9 +3459,7 @@ class ImageServiceBase(betterproto2_grpclib.ServiceBase):
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
-    async def __rpc_list_images(
-        self, stream: "grpclib.server.Stream[ListImagesRequest, ListImagesResponse]"
-    ) -> None:
+    async def __rpc_list_images(self, stream: "grpclib.server.Stream[ListImagesRequest, ListImagesResponse]") -> None:
         request = await stream.recv_message()
         assert request is not None
         response = await self.list_images(request)
@@ -3498,9 +3484,7 @@ class ImageServiceBase(betterproto2_grpclib.ServiceBase):
         response = await self.image_status(request)
         await stream.send_message(response)
 
-    async def __rpc_pull_image(
-        self, stream: "grpclib.server.Stream[PullImageRequest, PullImageResponse]"
-    ) -> None:
+    async def __rpc_pull_image(self, stream: "grpclib.server.Stream[PullImageRequest, PullImageResponse]") -> None:
         request = await stream.recv_message()
         assert request is not None
         response = await self.pull_image(request)
@@ -3564,6 +3548,10 @@ class ImageServiceBase(betterproto2_grpclib.ServiceBase):
 
 
 class RuntimeServiceBase(betterproto2_grpclib.ServiceBase):
+    """
+    Sandboxes and containers.
+    """
+
     async def version(self, message: "VersionRequest") -> "VersionResponse":
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
@@ -3615,9 +3603,7 @@ class RuntimeServiceBase(betterproto2_grpclib.ServiceBase):
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
-    async def stream_containers(
-        self, message: "StreamContainersRequest"
-    ) -> "AsyncIterator[StreamContainersResponse]":
+    async def stream_containers(self, message: "StreamContainersRequest") -> "AsyncIterator[StreamContainersResponse]":
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
         yield StreamContainersResponse()
@@ -3632,9 +3618,7 @@ class RuntimeServiceBase(betterproto2_grpclib.ServiceBase):
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
-    async def reopen_container_log(
-        self, message: "ReopenContainerLogRequest"
-    ) -> "ReopenContainerLogResponse":
+    async def reopen_container_log(self, message: "ReopenContainerLogRequest") -> "ReopenContainerLogResponse":
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
@@ -3658,9 +3642,7 @@ class RuntimeServiceBase(betterproto2_grpclib.ServiceBase):
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
-    async def list_container_stats(
-        self, message: "ListContainerStatsRequest"
-    ) -> "ListContainerStatsResponse":
+    async def list_container_stats(self, message: "ListContainerStatsRequest") -> "ListContainerStatsResponse":
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
@@ -3675,9 +3657,7 @@ class RuntimeServiceBase(betterproto2_grpclib.ServiceBase):
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
-    async def list_pod_sandbox_stats(
-        self, message: "ListPodSandboxStatsRequest"
-    ) -> "ListPodSandboxStatsResponse":
+    async def list_pod_sandbox_stats(self, message: "ListPodSandboxStatsRequest") -> "ListPodSandboxStatsResponse":
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
@@ -3688,9 +3668,7 @@ class RuntimeServiceBase(betterproto2_grpclib.ServiceBase):
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
         yield StreamPodSandboxStatsResponse()
 
-    async def update_runtime_config(
-        self, message: "UpdateRuntimeConfigRequest"
-    ) -> "UpdateRuntimeConfigResponse":
+    async def update_runtime_config(self, message: "UpdateRuntimeConfigRequest") -> "UpdateRuntimeConfigResponse":
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
@@ -3698,22 +3676,16 @@ class RuntimeServiceBase(betterproto2_grpclib.ServiceBase):
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
-    async def checkpoint_container(
-        self, message: "CheckpointContainerRequest"
-    ) -> "CheckpointContainerResponse":
+    async def checkpoint_container(self, message: "CheckpointContainerRequest") -> "CheckpointContainerResponse":
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
-    async def get_container_events(
-        self, message: "GetEventsRequest"
-    ) -> "AsyncIterator[ContainerEventResponse]":
+    async def get_container_events(self, message: "GetEventsRequest") -> "AsyncIterator[ContainerEventResponse]":
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
         yield ContainerEventResponse()
 
-    async def list_metric_descriptors(
-        self, message: "ListMetricDescriptorsRequest"
-    ) -> "ListMetricDescriptorsResponse":
+    async def list_metric_descriptors(self, message: "ListMetricDescriptorsRequest") -> "ListMetricDescriptorsResponse":
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
@@ -3857,8 +3829,7 @@ class RuntimeServiceBase(betterproto2_grpclib.ServiceBase):
         await stream.send_message(response)
 
     async def __rpc_update_container_resources(
-        self,
-        stream: "grpclib.server.Stream[UpdateContainerResourcesRequest, UpdateContainerResourcesResponse]",
+        self, stream: "grpclib.server.Stream[UpdateContainerResourcesRequest, UpdateContainerResourcesResponse]"
     ) -> None:
         request = await stream.recv_message()
         assert request is not None
@@ -3873,9 +3844,7 @@ class RuntimeServiceBase(betterproto2_grpclib.ServiceBase):
         response = await self.reopen_container_log(request)
         await stream.send_message(response)
 
-    async def __rpc_exec_sync(
-        self, stream: "grpclib.server.Stream[ExecSyncRequest, ExecSyncResponse]"
-    ) -> None:
+    async def __rpc_exec_sync(self, stream: "grpclib.server.Stream[ExecSyncRequest, ExecSyncResponse]") -> None:
         request = await stream.recv_message()
         assert request is not None
         response = await self.exec_sync(request)
@@ -4024,8 +3993,7 @@ class RuntimeServiceBase(betterproto2_grpclib.ServiceBase):
         await stream.send_message(response)
 
     async def __rpc_update_pod_sandbox_resources(
-        self,
-        stream: "grpclib.server.Stream[UpdatePodSandboxResourcesRequest, UpdatePodSandboxResourcesResponse]",
+        self, stream: "grpclib.server.Stream[UpdatePodSandboxResourcesRequest, UpdatePodSandboxResourcesResponse]"
     ) -> None:
         request = await stream.recv_message()
         assert request is not None

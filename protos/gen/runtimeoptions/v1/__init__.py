@@ -17,6 +17,10 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 @dataclass(eq=False, repr=False)
 class Options(betterproto2.Message):
+    """
+    config_path names the runtime's configuration file; config_body is the options table itself, as TOML.
+    """
+
     type_url: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     config_path: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)

@@ -54,6 +54,10 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 @dataclass(eq=False, repr=False)
 class CheckpointTaskRequest(betterproto2.Message):
+    """
+    Asks for an image of the running task; virtual machines do not offer it.
+    """
+
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     path: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -66,6 +70,10 @@ default_message_pool.register_message("containerd.task.v2", "CheckpointTaskReque
 
 @dataclass(eq=False, repr=False)
 class CloseIoRequest(betterproto2.Message):
+    """
+    Closes the standard input, once all that was written to it has been passed on.
+    """
+
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     exec_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -78,6 +86,10 @@ default_message_pool.register_message("containerd.task.v2", "CloseIORequest", Cl
 
 @dataclass(eq=False, repr=False)
 class ConnectRequest(betterproto2.Message):
+    """
+    Asks who the shim is; sent when containerd restarts.
+    """
+
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -86,6 +98,10 @@ default_message_pool.register_message("containerd.task.v2", "ConnectRequest", Co
 
 @dataclass(eq=False, repr=False)
 class ConnectResponse(betterproto2.Message):
+    """
+    The pids of the shim and of the task, and the version of the task service.
+    """
+
     shim_pid: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
 
     task_pid: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
@@ -98,6 +114,10 @@ default_message_pool.register_message("containerd.task.v2", "ConnectResponse", C
 
 @dataclass(eq=False, repr=False)
 class CreateTaskRequest(betterproto2.Message):
+    """
+    A new container: its bundle, the mounts that make its rootfs, its streams (paths of FIFOs, or URLs).
+    """
+
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     bundle: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -124,6 +144,10 @@ default_message_pool.register_message("containerd.task.v2", "CreateTaskRequest",
 
 @dataclass(eq=False, repr=False)
 class CreateTaskResponse(betterproto2.Message):
+    """
+    The pid that stands for the task on the host.
+    """
+
     pid: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
 
 
@@ -132,6 +156,10 @@ default_message_pool.register_message("containerd.task.v2", "CreateTaskResponse"
 
 @dataclass(eq=False, repr=False)
 class DeleteRequest(betterproto2.Message):
+    """
+    An empty exec_id means the init process, here and below.
+    """
+
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     exec_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -142,13 +170,15 @@ default_message_pool.register_message("containerd.task.v2", "DeleteRequest", Del
 
 @dataclass(eq=False, repr=False)
 class DeleteResponse(betterproto2.Message):
+    """
+    How the deleted process ended.
+    """
+
     pid: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
 
     exit_status: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
 
-    exited_at: "___wellknown__.Timestamp | None" = betterproto2.field(
-        3, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    exited_at: "___wellknown__.Timestamp | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("containerd.task.v2", "DeleteResponse", DeleteResponse)
@@ -156,6 +186,10 @@ default_message_pool.register_message("containerd.task.v2", "DeleteResponse", De
 
 @dataclass(eq=False, repr=False)
 class ExecProcessRequest(betterproto2.Message):
+    """
+    Another process in a running container; spec holds the JSON of an OCI process.
+    """
+
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     exec_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -176,6 +210,10 @@ default_message_pool.register_message("containerd.task.v2", "ExecProcessRequest"
 
 @dataclass(eq=False, repr=False)
 class ExecProcessResponse(betterproto2.Message):
+    """
+    Equal to the Empty that Exec answers with.
+    """
+
     pass
 
 
@@ -184,6 +222,10 @@ default_message_pool.register_message("containerd.task.v2", "ExecProcessResponse
 
 @dataclass(eq=False, repr=False)
 class KillRequest(betterproto2.Message):
+    """
+    Sends a signal to a process, or to all processes of the container.
+    """
+
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     exec_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -198,6 +240,10 @@ default_message_pool.register_message("containerd.task.v2", "KillRequest", KillR
 
 @dataclass(eq=False, repr=False)
 class PauseRequest(betterproto2.Message):
+    """
+    Freezes the container.
+    """
+
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -206,6 +252,10 @@ default_message_pool.register_message("containerd.task.v2", "PauseRequest", Paus
 
 @dataclass(eq=False, repr=False)
 class PidsRequest(betterproto2.Message):
+    """
+    Asks for the processes of a task.
+    """
+
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -214,9 +264,11 @@ default_message_pool.register_message("containerd.task.v2", "PidsRequest", PidsR
 
 @dataclass(eq=False, repr=False)
 class PidsResponse(betterproto2.Message):
-    processes: "list[__v1__types__.ProcessInfo]" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    """
+    The host's view of the task: the pid of the virtual machine's monitor.
+    """
+
+    processes: "list[__v1__types__.ProcessInfo]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
 default_message_pool.register_message("containerd.task.v2", "PidsResponse", PidsResponse)
@@ -224,6 +276,10 @@ default_message_pool.register_message("containerd.task.v2", "PidsResponse", Pids
 
 @dataclass(eq=False, repr=False)
 class ResizePtyRequest(betterproto2.Message):
+    """
+    A new size for the terminal, in characters.
+    """
+
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     exec_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -238,6 +294,10 @@ default_message_pool.register_message("containerd.task.v2", "ResizePtyRequest", 
 
 @dataclass(eq=False, repr=False)
 class ResumeRequest(betterproto2.Message):
+    """
+    Thaws the container.
+    """
+
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -246,6 +306,10 @@ default_message_pool.register_message("containerd.task.v2", "ResumeRequest", Res
 
 @dataclass(eq=False, repr=False)
 class ShutdownRequest(betterproto2.Message):
+    """
+    Asks the shim to end; now asks for haste.
+    """
+
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     now: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
@@ -256,6 +320,10 @@ default_message_pool.register_message("containerd.task.v2", "ShutdownRequest", S
 
 @dataclass(eq=False, repr=False)
 class StartRequest(betterproto2.Message):
+    """
+    Starts the init process or an added exec.
+    """
+
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     exec_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -266,6 +334,10 @@ default_message_pool.register_message("containerd.task.v2", "StartRequest", Star
 
 @dataclass(eq=False, repr=False)
 class StartResponse(betterproto2.Message):
+    """
+    The pid that stands for the started process.
+    """
+
     pid: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
 
 
@@ -274,6 +346,10 @@ default_message_pool.register_message("containerd.task.v2", "StartResponse", Sta
 
 @dataclass(eq=False, repr=False)
 class StateRequest(betterproto2.Message):
+    """
+    Asks for the state of one process.
+    """
+
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     exec_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -284,6 +360,10 @@ default_message_pool.register_message("containerd.task.v2", "StateRequest", Stat
 
 @dataclass(eq=False, repr=False)
 class StateResponse(betterproto2.Message):
+    """
+    The state of one process; for an exec, id and exec_id are both the exec's id.
+    """
+
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     bundle: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -304,9 +384,10 @@ class StateResponse(betterproto2.Message):
 
     exit_status: "int" = betterproto2.field(9, betterproto2.TYPE_UINT32)
 
-    exited_at: "___wellknown__.Timestamp | None" = betterproto2.field(
-        10, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    exited_at: "___wellknown__.Timestamp | None" = betterproto2.field(10, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Absent, or Go's zero time, while the process runs.
+    """
 
     exec_id: "str" = betterproto2.field(11, betterproto2.TYPE_STRING)
 
@@ -316,6 +397,10 @@ default_message_pool.register_message("containerd.task.v2", "StateResponse", Sta
 
 @dataclass(eq=False, repr=False)
 class StatsRequest(betterproto2.Message):
+    """
+    Asks for the resource use of a container.
+    """
+
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -324,6 +409,10 @@ default_message_pool.register_message("containerd.task.v2", "StatsRequest", Stat
 
 @dataclass(eq=False, repr=False)
 class StatsResponse(betterproto2.Message):
+    """
+    Cgroup metrics, version 1 or 2 as the host has it.
+    """
+
     stats: "___wellknown__.Any | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
@@ -332,14 +421,16 @@ default_message_pool.register_message("containerd.task.v2", "StatsResponse", Sta
 
 @dataclass(eq=False, repr=False)
 class UpdateTaskRequest(betterproto2.Message):
+    """
+    New limits for a running container; resources holds the JSON of OCI LinuxResources.
+    """
+
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     resources: "___wellknown__.Any | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
 
     annotations: "dict[str, str]" = betterproto2.field(
-        3,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        3, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
 
@@ -348,6 +439,10 @@ default_message_pool.register_message("containerd.task.v2", "UpdateTaskRequest",
 
 @dataclass(eq=False, repr=False)
 class WaitRequest(betterproto2.Message):
+    """
+    Waits for the exit of one process.
+    """
+
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     exec_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -358,17 +453,23 @@ default_message_pool.register_message("containerd.task.v2", "WaitRequest", WaitR
 
 @dataclass(eq=False, repr=False)
 class WaitResponse(betterproto2.Message):
+    """
+    Exit status (128 + n after signal n) and time of exit.
+    """
+
     exit_status: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
 
-    exited_at: "___wellknown__.Timestamp | None" = betterproto2.field(
-        2, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    exited_at: "___wellknown__.Timestamp | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("containerd.task.v2", "WaitResponse", WaitResponse)
 
 
 class TaskStub(betterproto2_grpclib.ServiceStub):
+    """
+    One shim's tasks. Errors are gRPC codes; NotFound and AlreadyExists steer containerd.
+    """
+
     async def state(
         self,
         message: "StateRequest",
@@ -377,6 +478,9 @@ class TaskStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "StateResponse":
+        """
+        Never waits for anything: containerd gives it two seconds.
+        """
 
         return await self._unary_unary(
             "/containerd.task.v2.Task/State",
@@ -395,6 +499,9 @@ class TaskStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "CreateTaskResponse":
+        """
+        Makes the container ready to start; on error nothing of it remains.
+        """
 
         return await self._unary_unary(
             "/containerd.task.v2.Task/Create",
@@ -413,6 +520,9 @@ class TaskStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "StartResponse":
+        """
+        Runs the init process, or an exec that was added.
+        """
 
         return await self._unary_unary(
             "/containerd.task.v2.Task/Start",
@@ -431,6 +541,9 @@ class TaskStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "DeleteResponse":
+        """
+        Removes a stopped process and says how it ended.
+        """
 
         return await self._unary_unary(
             "/containerd.task.v2.Task/Delete",
@@ -539,6 +652,9 @@ class TaskStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "___wellknown__.Empty":
+        """
+        Only adds the process; Start runs it.
+        """
 
         return await self._unary_unary(
             "/containerd.task.v2.Task/Exec",
@@ -611,6 +727,9 @@ class TaskStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "WaitResponse":
+        """
+        Answers when the process has exited and its output has been written.
+        """
 
         return await self._unary_unary(
             "/containerd.task.v2.Task/Wait",
@@ -647,6 +766,9 @@ class TaskStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "ConnectResponse":
+        """
+        Never an error, also for an id that is unknown.
+        """
 
         return await self._unary_unary(
             "/containerd.task.v2.Task/Connect",
@@ -665,6 +787,9 @@ class TaskStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "___wellknown__.Empty":
+        """
+        Ends the shim if it has no more tasks.
+        """
 
         return await self._unary_unary(
             "/containerd.task.v2.Task/Shutdown",
@@ -682,19 +807,35 @@ from ...v1 import types as __v1__types__
 
 
 class TaskBase(betterproto2_grpclib.ServiceBase):
+    """
+    One shim's tasks. Errors are gRPC codes; NotFound and AlreadyExists steer containerd.
+    """
+
     async def state(self, message: "StateRequest") -> "StateResponse":
+        """
+        Never waits for anything: containerd gives it two seconds.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def create(self, message: "CreateTaskRequest") -> "CreateTaskResponse":
+        """
+        Makes the container ready to start; on error nothing of it remains.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def start(self, message: "StartRequest") -> "StartResponse":
+        """
+        Runs the init process, or an exec that was added.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def delete(self, message: "DeleteRequest") -> "DeleteResponse":
+        """
+        Removes a stopped process and says how it ended.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
@@ -719,6 +860,9 @@ class TaskBase(betterproto2_grpclib.ServiceBase):
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def exec(self, message: "ExecProcessRequest") -> "___wellknown__.Empty":
+        """
+        Only adds the process; Start runs it.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
@@ -735,6 +879,9 @@ class TaskBase(betterproto2_grpclib.ServiceBase):
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def wait(self, message: "WaitRequest") -> "WaitResponse":
+        """
+        Answers when the process has exited and its output has been written.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
@@ -743,10 +890,16 @@ class TaskBase(betterproto2_grpclib.ServiceBase):
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def connect(self, message: "ConnectRequest") -> "ConnectResponse":
+        """
+        Never an error, also for an id that is unknown.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def shutdown(self, message: "ShutdownRequest") -> "___wellknown__.Empty":
+        """
+        Ends the shim if it has no more tasks.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
@@ -756,9 +909,7 @@ class TaskBase(betterproto2_grpclib.ServiceBase):
         response = await self.state(request)
         await stream.send_message(response)
 
-    async def __rpc_create(
-        self, stream: "grpclib.server.Stream[CreateTaskRequest, CreateTaskResponse]"
-    ) -> None:
+    async def __rpc_create(self, stream: "grpclib.server.Stream[CreateTaskRequest, CreateTaskResponse]") -> None:
         request = await stream.recv_message()
         assert request is not None
         response = await self.create(request)
@@ -788,9 +939,7 @@ class TaskBase(betterproto2_grpclib.ServiceBase):
         response = await self.pause(request)
         await stream.send_message(response)
 
-    async def __rpc_resume(
-        self, stream: "grpclib.server.Stream[ResumeRequest, ___wellknown__.Empty]"
-    ) -> None:
+    async def __rpc_resume(self, stream: "grpclib.server.Stream[ResumeRequest, ___wellknown__.Empty]") -> None:
         request = await stream.recv_message()
         assert request is not None
         response = await self.resume(request)
@@ -810,33 +959,25 @@ class TaskBase(betterproto2_grpclib.ServiceBase):
         response = await self.kill(request)
         await stream.send_message(response)
 
-    async def __rpc_exec(
-        self, stream: "grpclib.server.Stream[ExecProcessRequest, ___wellknown__.Empty]"
-    ) -> None:
+    async def __rpc_exec(self, stream: "grpclib.server.Stream[ExecProcessRequest, ___wellknown__.Empty]") -> None:
         request = await stream.recv_message()
         assert request is not None
         response = await self.exec(request)
         await stream.send_message(response)
 
-    async def __rpc_resize_pty(
-        self, stream: "grpclib.server.Stream[ResizePtyRequest, ___wellknown__.Empty]"
-    ) -> None:
+    async def __rpc_resize_pty(self, stream: "grpclib.server.Stream[ResizePtyRequest, ___wellknown__.Empty]") -> None:
         request = await stream.recv_message()
         assert request is not None
         response = await self.resize_pty(request)
         await stream.send_message(response)
 
-    async def __rpc_close_io(
-        self, stream: "grpclib.server.Stream[CloseIoRequest, ___wellknown__.Empty]"
-    ) -> None:
+    async def __rpc_close_io(self, stream: "grpclib.server.Stream[CloseIoRequest, ___wellknown__.Empty]") -> None:
         request = await stream.recv_message()
         assert request is not None
         response = await self.close_io(request)
         await stream.send_message(response)
 
-    async def __rpc_update(
-        self, stream: "grpclib.server.Stream[UpdateTaskRequest, ___wellknown__.Empty]"
-    ) -> None:
+    async def __rpc_update(self, stream: "grpclib.server.Stream[UpdateTaskRequest, ___wellknown__.Empty]") -> None:
         request = await stream.recv_message()
         assert request is not None
         response = await self.update(request)
@@ -860,9 +1001,7 @@ class TaskBase(betterproto2_grpclib.ServiceBase):
         response = await self.connect(request)
         await stream.send_message(response)
 
-    async def __rpc_shutdown(
-        self, stream: "grpclib.server.Stream[ShutdownRequest, ___wellknown__.Empty]"
-    ) -> None:
+    async def __rpc_shutdown(self, stream: "grpclib.server.Stream[ShutdownRequest, ___wellknown__.Empty]") -> None:
         request = await stream.recv_message()
         assert request is not None
         response = await self.shutdown(request)

@@ -16,6 +16,10 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
 class Status(betterproto2.Enum):
+    """
+    The life of a process. PAUSING is a pause under way.
+    """
+
     UNKNOWN = 0
 
     CREATED = 1
@@ -31,6 +35,10 @@ class Status(betterproto2.Enum):
 
 @dataclass(eq=False, repr=False)
 class Process(betterproto2.Message):
+    """
+    A process of a task, with its standard streams and its exit.
+    """
+
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -49,9 +57,7 @@ class Process(betterproto2.Message):
 
     exit_status: "int" = betterproto2.field(9, betterproto2.TYPE_UINT32)
 
-    exited_at: "___wellknown__.Timestamp | None" = betterproto2.field(
-        10, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    exited_at: "___wellknown__.Timestamp | None" = betterproto2.field(10, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("containerd.v1.types", "Process", Process)
@@ -59,6 +65,10 @@ default_message_pool.register_message("containerd.v1.types", "Process", Process)
 
 @dataclass(eq=False, repr=False)
 class ProcessInfo(betterproto2.Message):
+    """
+    One process id of a task; info holds containerd.runc.v1.ProcessDetails for an exec.
+    """
+
     pid: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
 
     info: "___wellknown__.Any | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)

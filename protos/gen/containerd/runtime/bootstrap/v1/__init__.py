@@ -16,6 +16,10 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
 class Capability(betterproto2.Enum):
+    """
+    What a shim offers beyond the protocol; nothing is defined yet.
+    """
+
     UNSPECIFIED = 0
 
     @classmethod
@@ -32,6 +36,10 @@ class Capability(betterproto2.Enum):
 
 
 class LogLevel(betterproto2.Enum):
+    """
+    Levels of Go's slog, spread as logrus has them.
+    """
+
     INFO = 0
 
     TRACE = -8
@@ -73,6 +81,11 @@ class LogLevel(betterproto2.Enum):
 
 @dataclass(eq=False, repr=False)
 class BootstrapParams(betterproto2.Message):
+    """
+    All that `start` needs to know. An Any decodes as this message too: what tells them apart is that
+    instance_id and namespace equal the flags -id and -namespace.
+    """
+
     instance_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     namespace: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -90,6 +103,9 @@ class BootstrapParams(betterproto2.Message):
     extensions: "list[Extension]" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, repeated=True)
 
     socket_dir: "str | None" = betterproto2.field(9, betterproto2.TYPE_STRING, optional=True)
+    """
+    Where to put the socket, if not in the usual place.
+    """
 
 
 default_message_pool.register_message("containerd.runtime.bootstrap.v1", "BootstrapParams", BootstrapParams)
@@ -97,6 +113,10 @@ default_message_pool.register_message("containerd.runtime.bootstrap.v1", "Bootst
 
 @dataclass(eq=False, repr=False)
 class BootstrapResult(betterproto2.Message):
+    """
+    Where the shim serves: task service version (2 or 3), address, and "ttrpc" or "grpc".
+    """
+
     version: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
 
     address: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -106,9 +126,7 @@ class BootstrapResult(betterproto2.Message):
     capabilities: "list[Capability]" = betterproto2.field(4, betterproto2.TYPE_ENUM, repeated=True)
 
     metadata: "dict[str, str]" = betterproto2.field(
-        5,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        5, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
 
@@ -117,6 +135,10 @@ default_message_pool.register_message("containerd.runtime.bootstrap.v1", "Bootst
 
 @dataclass(eq=False, repr=False)
 class Extension(betterproto2.Message):
+    """
+    One value that only some runtimes know; the runtime's options travel here.
+    """
+
     value: "____wellknown__.Any | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 

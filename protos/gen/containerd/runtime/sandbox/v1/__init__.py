@@ -48,6 +48,10 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 @dataclass(eq=False, repr=False)
 class CreateSandboxRequest(betterproto2.Message):
+    """
+    Prepares a sandbox in a network namespace, from the sandbox container's bundle.
+    """
+
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     bundle_path: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -59,29 +63,31 @@ class CreateSandboxRequest(betterproto2.Message):
     netns_path: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
 
     annotations: "dict[str, str]" = betterproto2.field(
-        6,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        6, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
 
-default_message_pool.register_message(
-    "containerd.runtime.sandbox.v1", "CreateSandboxRequest", CreateSandboxRequest
-)
+default_message_pool.register_message("containerd.runtime.sandbox.v1", "CreateSandboxRequest", CreateSandboxRequest)
 
 
 @dataclass(eq=False, repr=False)
 class CreateSandboxResponse(betterproto2.Message):
+    """
+    The sandbox is ready to start.
+    """
+
     pass
 
 
-default_message_pool.register_message(
-    "containerd.runtime.sandbox.v1", "CreateSandboxResponse", CreateSandboxResponse
-)
+default_message_pool.register_message("containerd.runtime.sandbox.v1", "CreateSandboxResponse", CreateSandboxResponse)
 
 
 @dataclass(eq=False, repr=False)
 class PingRequest(betterproto2.Message):
+    """
+    Asks whether the sandbox is alive.
+    """
+
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -90,6 +96,10 @@ default_message_pool.register_message("containerd.runtime.sandbox.v1", "PingRequ
 
 @dataclass(eq=False, repr=False)
 class PingResponse(betterproto2.Message):
+    """
+    It is.
+    """
+
     pass
 
 
@@ -98,6 +108,10 @@ default_message_pool.register_message("containerd.runtime.sandbox.v1", "PingResp
 
 @dataclass(eq=False, repr=False)
 class PlatformRequest(betterproto2.Message):
+    """
+    Asks what the containers of the sandbox run on.
+    """
+
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -106,6 +120,10 @@ default_message_pool.register_message("containerd.runtime.sandbox.v1", "Platform
 
 @dataclass(eq=False, repr=False)
 class PlatformResponse(betterproto2.Message):
+    """
+    The platform inside the sandbox.
+    """
+
     platform: "___types__.Platform | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
@@ -114,38 +132,48 @@ default_message_pool.register_message("containerd.runtime.sandbox.v1", "Platform
 
 @dataclass(eq=False, repr=False)
 class SandboxMetricsRequest(betterproto2.Message):
+    """
+    Asks for the resource use of the sandbox.
+    """
+
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
-default_message_pool.register_message(
-    "containerd.runtime.sandbox.v1", "SandboxMetricsRequest", SandboxMetricsRequest
-)
+default_message_pool.register_message("containerd.runtime.sandbox.v1", "SandboxMetricsRequest", SandboxMetricsRequest)
 
 
 @dataclass(eq=False, repr=False)
 class SandboxMetricsResponse(betterproto2.Message):
+    """
+    The resource use of the sandbox.
+    """
+
     metrics: "___types__.Metric | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
-default_message_pool.register_message(
-    "containerd.runtime.sandbox.v1", "SandboxMetricsResponse", SandboxMetricsResponse
-)
+default_message_pool.register_message("containerd.runtime.sandbox.v1", "SandboxMetricsResponse", SandboxMetricsResponse)
 
 
 @dataclass(eq=False, repr=False)
 class SandboxStatusRequest(betterproto2.Message):
+    """
+    Asks for the status; verbose asks for info, too.
+    """
+
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     verbose: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
 
 
-default_message_pool.register_message(
-    "containerd.runtime.sandbox.v1", "SandboxStatusRequest", SandboxStatusRequest
-)
+default_message_pool.register_message("containerd.runtime.sandbox.v1", "SandboxStatusRequest", SandboxStatusRequest)
 
 
 @dataclass(eq=False, repr=False)
 class SandboxStatusResponse(betterproto2.Message):
+    """
+    The state as a word, and what a runtime likes to add.
+    """
+
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     pid: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
@@ -153,39 +181,37 @@ class SandboxStatusResponse(betterproto2.Message):
     state: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
 
     info: "dict[str, str]" = betterproto2.field(
-        4,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        4, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
-    created_at: "____wellknown__.Timestamp | None" = betterproto2.field(
-        5, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    created_at: "____wellknown__.Timestamp | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
 
-    exited_at: "____wellknown__.Timestamp | None" = betterproto2.field(
-        6, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    exited_at: "____wellknown__.Timestamp | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True)
 
     extra: "____wellknown__.Any | None" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, optional=True)
 
 
-default_message_pool.register_message(
-    "containerd.runtime.sandbox.v1", "SandboxStatusResponse", SandboxStatusResponse
-)
+default_message_pool.register_message("containerd.runtime.sandbox.v1", "SandboxStatusResponse", SandboxStatusResponse)
 
 
 @dataclass(eq=False, repr=False)
 class ShutdownSandboxRequest(betterproto2.Message):
+    """
+    Ends the shim of a stopped sandbox.
+    """
+
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
-default_message_pool.register_message(
-    "containerd.runtime.sandbox.v1", "ShutdownSandboxRequest", ShutdownSandboxRequest
-)
+default_message_pool.register_message("containerd.runtime.sandbox.v1", "ShutdownSandboxRequest", ShutdownSandboxRequest)
 
 
 @dataclass(eq=False, repr=False)
 class ShutdownSandboxResponse(betterproto2.Message):
+    """
+    The shim is about to end.
+    """
+
     pass
 
 
@@ -196,105 +222,119 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class StartSandboxRequest(betterproto2.Message):
+    """
+    Boots the sandbox.
+    """
+
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
-default_message_pool.register_message(
-    "containerd.runtime.sandbox.v1", "StartSandboxRequest", StartSandboxRequest
-)
+default_message_pool.register_message("containerd.runtime.sandbox.v1", "StartSandboxRequest", StartSandboxRequest)
 
 
 @dataclass(eq=False, repr=False)
 class StartSandboxResponse(betterproto2.Message):
+    """
+    The sandbox runs; spec may replace the one containerd has.
+    """
+
     pid: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
 
-    created_at: "____wellknown__.Timestamp | None" = betterproto2.field(
-        2, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    created_at: "____wellknown__.Timestamp | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
 
     spec: "____wellknown__.Any | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
 
 
-default_message_pool.register_message(
-    "containerd.runtime.sandbox.v1", "StartSandboxResponse", StartSandboxResponse
-)
+default_message_pool.register_message("containerd.runtime.sandbox.v1", "StartSandboxResponse", StartSandboxResponse)
 
 
 @dataclass(eq=False, repr=False)
 class StopSandboxRequest(betterproto2.Message):
+    """
+    Stops the sandbox and all containers in it, within timeout_secs.
+    """
+
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     timeout_secs: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
 
 
-default_message_pool.register_message(
-    "containerd.runtime.sandbox.v1", "StopSandboxRequest", StopSandboxRequest
-)
+default_message_pool.register_message("containerd.runtime.sandbox.v1", "StopSandboxRequest", StopSandboxRequest)
 
 
 @dataclass(eq=False, repr=False)
 class StopSandboxResponse(betterproto2.Message):
+    """
+    The sandbox has stopped.
+    """
+
     pass
 
 
-default_message_pool.register_message(
-    "containerd.runtime.sandbox.v1", "StopSandboxResponse", StopSandboxResponse
-)
+default_message_pool.register_message("containerd.runtime.sandbox.v1", "StopSandboxResponse", StopSandboxResponse)
 
 
 @dataclass(eq=False, repr=False)
 class UpdateSandboxRequest(betterproto2.Message):
+    """
+    Names new resources for a sandbox. No method takes it yet.
+    """
+
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     resources: "____wellknown__.Any | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
 
     annotations: "dict[str, str]" = betterproto2.field(
-        3,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+        3, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
 
 
-default_message_pool.register_message(
-    "containerd.runtime.sandbox.v1", "UpdateSandboxRequest", UpdateSandboxRequest
-)
+default_message_pool.register_message("containerd.runtime.sandbox.v1", "UpdateSandboxRequest", UpdateSandboxRequest)
 
 
 @dataclass(eq=False, repr=False)
 class UpdateSandboxResponse(betterproto2.Message):
+    """
+    Belongs to UpdateSandboxRequest.
+    """
+
     pass
 
 
-default_message_pool.register_message(
-    "containerd.runtime.sandbox.v1", "UpdateSandboxResponse", UpdateSandboxResponse
-)
+default_message_pool.register_message("containerd.runtime.sandbox.v1", "UpdateSandboxResponse", UpdateSandboxResponse)
 
 
 @dataclass(eq=False, repr=False)
 class WaitSandboxRequest(betterproto2.Message):
+    """
+    Waits for the exit of the sandbox.
+    """
+
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
-default_message_pool.register_message(
-    "containerd.runtime.sandbox.v1", "WaitSandboxRequest", WaitSandboxRequest
-)
+default_message_pool.register_message("containerd.runtime.sandbox.v1", "WaitSandboxRequest", WaitSandboxRequest)
 
 
 @dataclass(eq=False, repr=False)
 class WaitSandboxResponse(betterproto2.Message):
+    """
+    How and when the sandbox ended.
+    """
+
     exit_status: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
 
-    exited_at: "____wellknown__.Timestamp | None" = betterproto2.field(
-        2, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    exited_at: "____wellknown__.Timestamp | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
 
 
-default_message_pool.register_message(
-    "containerd.runtime.sandbox.v1", "WaitSandboxResponse", WaitSandboxResponse
-)
+default_message_pool.register_message("containerd.runtime.sandbox.v1", "WaitSandboxResponse", WaitSandboxResponse)
 
 
 class SandboxStub(betterproto2_grpclib.ServiceStub):
+    """
+    One shim's sandbox.
+    """
+
     async def create_sandbox(
         self,
         message: "CreateSandboxRequest",
@@ -463,6 +503,10 @@ from .... import types as ___types__
 
 
 class SandboxBase(betterproto2_grpclib.ServiceBase):
+    """
+    One shim's sandbox.
+    """
+
     async def create_sandbox(self, message: "CreateSandboxRequest") -> "CreateSandboxResponse":
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
@@ -515,9 +559,7 @@ class SandboxBase(betterproto2_grpclib.ServiceBase):
         response = await self.start_sandbox(request)
         await stream.send_message(response)
 
-    async def __rpc_platform(
-        self, stream: "grpclib.server.Stream[PlatformRequest, PlatformResponse]"
-    ) -> None:
+    async def __rpc_platform(self, stream: "grpclib.server.Stream[PlatformRequest, PlatformResponse]") -> None:
         request = await stream.recv_message()
         assert request is not None
         response = await self.platform(request)

@@ -26,6 +26,10 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 @dataclass(eq=False, repr=False)
 class StreamInit(betterproto2.Message):
+    """
+    The id under which both ends know the stream.
+    """
+
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -33,6 +37,10 @@ default_message_pool.register_message("containerd.services.streaming.v1", "Strea
 
 
 class StreamingStub(betterproto2_grpclib.ServiceStub):
+    """
+    The first message of a stream is a StreamInit, those that follow are the stream's own.
+    """
+
     async def stream(
         self,
         messages: "AsyncIterable[____wellknown__.Any] | Iterable[____wellknown__.Any]",
@@ -58,16 +66,16 @@ from ..... import wellknown as ____wellknown__
 
 
 class StreamingBase(betterproto2_grpclib.ServiceBase):
-    async def stream(
-        self, messages: "AsyncIterator[____wellknown__.Any]"
-    ) -> "AsyncIterator[____wellknown__.Any]":
+    """
+    The first message of a stream is a StreamInit, those that follow are the stream's own.
+    """
+
+    async def stream(self, messages: "AsyncIterator[____wellknown__.Any]") -> "AsyncIterator[____wellknown__.Any]":
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
         yield ____wellknown__.Any()
 
-    async def __rpc_stream(
-        self, stream: "grpclib.server.Stream[____wellknown__.Any, ____wellknown__.Any]"
-    ) -> None:
+    async def __rpc_stream(self, stream: "grpclib.server.Stream[____wellknown__.Any, ____wellknown__.Any]") -> None:
         request = stream.__aiter__()
         await self._call_rpc_handler_server_stream(
             self.stream,

@@ -33,6 +33,10 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 @dataclass(eq=False, repr=False)
 class BlkIoEntry(betterproto2.Message):
+    """
+    One figure of one device, for one kind of operation.
+    """
+
     op: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     device: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -49,23 +53,19 @@ default_message_pool.register_message("io.containerd.cgroups.v1", "BlkIOEntry", 
 
 @dataclass(eq=False, repr=False)
 class BlkIoStat(betterproto2.Message):
-    io_service_bytes_recursive: "list[BlkIoEntry]" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    """
+    The files of the blkio controller.
+    """
 
-    io_serviced_recursive: "list[BlkIoEntry]" = betterproto2.field(
-        2, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    io_service_bytes_recursive: "list[BlkIoEntry]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+
+    io_serviced_recursive: "list[BlkIoEntry]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
 
     io_queued_recursive: "list[BlkIoEntry]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
 
-    io_service_time_recursive: "list[BlkIoEntry]" = betterproto2.field(
-        4, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    io_service_time_recursive: "list[BlkIoEntry]" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, repeated=True)
 
-    io_wait_time_recursive: "list[BlkIoEntry]" = betterproto2.field(
-        5, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    io_wait_time_recursive: "list[BlkIoEntry]" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, repeated=True)
 
     io_merged_recursive: "list[BlkIoEntry]" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, repeated=True)
 
@@ -79,6 +79,10 @@ default_message_pool.register_message("io.containerd.cgroups.v1", "BlkIOStat", B
 
 @dataclass(eq=False, repr=False)
 class CgroupStats(betterproto2.Message):
+    """
+    Tasks by state, from taskstats.
+    """
+
     nr_sleeping: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     nr_running: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -95,6 +99,10 @@ default_message_pool.register_message("io.containerd.cgroups.v1", "CgroupStats",
 
 @dataclass(eq=False, repr=False)
 class CpuStat(betterproto2.Message):
+    """
+    Use of processor time, and how much the quota held back.
+    """
+
     usage: "CpuUsage | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     throttling: "Throttle | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -105,6 +113,10 @@ default_message_pool.register_message("io.containerd.cgroups.v1", "CPUStat", Cpu
 
 @dataclass(eq=False, repr=False)
 class CpuUsage(betterproto2.Message):
+    """
+    Nanoseconds, in all and for each processor.
+    """
+
     total: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     kernel: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -119,6 +131,10 @@ default_message_pool.register_message("io.containerd.cgroups.v1", "CPUUsage", Cp
 
 @dataclass(eq=False, repr=False)
 class HugetlbStat(betterproto2.Message):
+    """
+    Use of huge pages of one size.
+    """
+
     usage: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     max: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -133,6 +149,10 @@ default_message_pool.register_message("io.containerd.cgroups.v1", "HugetlbStat",
 
 @dataclass(eq=False, repr=False)
 class MemoryEntry(betterproto2.Message):
+    """
+    One of the counters with limit, use and high-water mark.
+    """
+
     limit: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     usage: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -147,6 +167,10 @@ default_message_pool.register_message("io.containerd.cgroups.v1", "MemoryEntry",
 
 @dataclass(eq=False, repr=False)
 class MemoryOomControl(betterproto2.Message):
+    """
+    memory.oom_control.
+    """
+
     oom_kill_disable: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     under_oom: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -159,6 +183,10 @@ default_message_pool.register_message("io.containerd.cgroups.v1", "MemoryOomCont
 
 @dataclass(eq=False, repr=False)
 class MemoryStat(betterproto2.Message):
+    """
+    memory.stat, with the hierarchical figures under total_.
+    """
+
     cache: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     rss: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -237,6 +265,10 @@ default_message_pool.register_message("io.containerd.cgroups.v1", "MemoryStat", 
 
 @dataclass(eq=False, repr=False)
 class Metrics(betterproto2.Message):
+    """
+    All controllers of one cgroup.
+    """
+
     hugetlb: "list[HugetlbStat]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
     pids: "PidsStat | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -253,9 +285,7 @@ class Metrics(betterproto2.Message):
 
     cgroup_stats: "CgroupStats | None" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, optional=True)
 
-    memory_oom_control: "MemoryOomControl | None" = betterproto2.field(
-        9, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    memory_oom_control: "MemoryOomControl | None" = betterproto2.field(9, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("io.containerd.cgroups.v1", "Metrics", Metrics)
@@ -263,6 +293,10 @@ default_message_pool.register_message("io.containerd.cgroups.v1", "Metrics", Met
 
 @dataclass(eq=False, repr=False)
 class NetworkStat(betterproto2.Message):
+    """
+    Counters of one network interface.
+    """
+
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     rx_bytes: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -287,6 +321,10 @@ default_message_pool.register_message("io.containerd.cgroups.v1", "NetworkStat",
 
 @dataclass(eq=False, repr=False)
 class PidsStat(betterproto2.Message):
+    """
+    Number of tasks, and their limit (0 for none).
+    """
+
     current: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     limit: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -297,6 +335,10 @@ default_message_pool.register_message("io.containerd.cgroups.v1", "PidsStat", Pi
 
 @dataclass(eq=False, repr=False)
 class RdmaEntry(betterproto2.Message):
+    """
+    Handles and objects of one RDMA device.
+    """
+
     device: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     hca_handles: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
@@ -309,6 +351,10 @@ default_message_pool.register_message("io.containerd.cgroups.v1", "RdmaEntry", R
 
 @dataclass(eq=False, repr=False)
 class RdmaStat(betterproto2.Message):
+    """
+    Use and limits of RDMA devices.
+    """
+
     current: "list[RdmaEntry]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
     limit: "list[RdmaEntry]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
@@ -319,6 +365,10 @@ default_message_pool.register_message("io.containerd.cgroups.v1", "RdmaStat", Rd
 
 @dataclass(eq=False, repr=False)
 class Throttle(betterproto2.Message):
+    """
+    How often and for how long the quota held the cgroup back.
+    """
+
     periods: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     throttled_periods: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)

@@ -31,6 +31,10 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 @dataclass(eq=False, repr=False)
 class CpuStat(betterproto2.Message):
+    """
+    cpu.stat.
+    """
+
     usage_usec: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     user_usec: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -55,6 +59,10 @@ default_message_pool.register_message("io.containerd.cgroups.v2", "CPUStat", Cpu
 
 @dataclass(eq=False, repr=False)
 class HugeTlbStat(betterproto2.Message):
+    """
+    Use of huge pages of one size.
+    """
+
     current: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     max: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -69,6 +77,10 @@ default_message_pool.register_message("io.containerd.cgroups.v2", "HugeTlbStat",
 
 @dataclass(eq=False, repr=False)
 class IoEntry(betterproto2.Message):
+    """
+    Bytes and operations of one block device.
+    """
+
     major: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     minor: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -87,6 +99,10 @@ default_message_pool.register_message("io.containerd.cgroups.v2", "IOEntry", IoE
 
 @dataclass(eq=False, repr=False)
 class IoStat(betterproto2.Message):
+    """
+    io.stat.
+    """
+
     usage: "list[IoEntry]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
     psi: "PsiStats | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -97,6 +113,10 @@ default_message_pool.register_message("io.containerd.cgroups.v2", "IOStat", IoSt
 
 @dataclass(eq=False, repr=False)
 class MemoryEvents(betterproto2.Message):
+    """
+    memory.events.
+    """
+
     low: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     high: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -115,6 +135,10 @@ default_message_pool.register_message("io.containerd.cgroups.v2", "MemoryEvents"
 
 @dataclass(eq=False, repr=False)
 class MemoryStat(betterproto2.Message):
+    """
+    memory.stat, and the files around it (usage, usage_limit, swap_usage, ...).
+    """
+
     anon: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     file: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -197,6 +221,10 @@ default_message_pool.register_message("io.containerd.cgroups.v2", "MemoryStat", 
 
 @dataclass(eq=False, repr=False)
 class Metrics(betterproto2.Message):
+    """
+    All controllers of one cgroup.
+    """
+
     pids: "PidsStat | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     cpu: "CpuStat | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -219,6 +247,10 @@ default_message_pool.register_message("io.containerd.cgroups.v2", "Metrics", Met
 
 @dataclass(eq=False, repr=False)
 class NetworkStat(betterproto2.Message):
+    """
+    Counters of one network interface.
+    """
+
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     rx_bytes: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -243,6 +275,10 @@ default_message_pool.register_message("io.containerd.cgroups.v2", "NetworkStat",
 
 @dataclass(eq=False, repr=False)
 class PidsStat(betterproto2.Message):
+    """
+    Number of tasks, and their limit.
+    """
+
     current: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
     limit: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -253,6 +289,10 @@ default_message_pool.register_message("io.containerd.cgroups.v2", "PidsStat", Pi
 
 @dataclass(eq=False, repr=False)
 class PsiData(betterproto2.Message):
+    """
+    Share of time lost to pressure over 10, 60 and 300 seconds, and microseconds in all.
+    """
+
     avg10: "float" = betterproto2.field(1, betterproto2.TYPE_DOUBLE)
 
     avg60: "float" = betterproto2.field(2, betterproto2.TYPE_DOUBLE)
@@ -267,6 +307,10 @@ default_message_pool.register_message("io.containerd.cgroups.v2", "PSIData", Psi
 
 @dataclass(eq=False, repr=False)
 class PsiStats(betterproto2.Message):
+    """
+    Pressure on some and on all tasks.
+    """
+
     some: "PsiData | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     full: "PsiData | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -277,6 +321,10 @@ default_message_pool.register_message("io.containerd.cgroups.v2", "PSIStats", Ps
 
 @dataclass(eq=False, repr=False)
 class RdmaEntry(betterproto2.Message):
+    """
+    Handles and objects of one RDMA device.
+    """
+
     device: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     hca_handles: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
@@ -289,6 +337,10 @@ default_message_pool.register_message("io.containerd.cgroups.v2", "RdmaEntry", R
 
 @dataclass(eq=False, repr=False)
 class RdmaStat(betterproto2.Message):
+    """
+    Use and limits of RDMA devices.
+    """
+
     current: "list[RdmaEntry]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
 
     limit: "list[RdmaEntry]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)

@@ -25,6 +25,10 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 @dataclass(eq=False, repr=False)
 class ForwardRequest(betterproto2.Message):
+    """
+    One event, to be published as it is.
+    """
+
     envelope: "____types__.Envelope | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
 
@@ -32,6 +36,10 @@ default_message_pool.register_message("containerd.services.events.ttrpc.v1", "Fo
 
 
 class EventsStub(betterproto2_grpclib.ServiceStub):
+    """
+    Served by containerd; the shim is the client.
+    """
+
     async def forward(
         self,
         message: "ForwardRequest",
@@ -56,13 +64,15 @@ from ..... import types as ____types__
 
 
 class EventsBase(betterproto2_grpclib.ServiceBase):
+    """
+    Served by containerd; the shim is the client.
+    """
+
     async def forward(self, message: "ForwardRequest") -> "_____wellknown__.Empty":
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
-    async def __rpc_forward(
-        self, stream: "grpclib.server.Stream[ForwardRequest, _____wellknown__.Empty]"
-    ) -> None:
+    async def __rpc_forward(self, stream: "grpclib.server.Stream[ForwardRequest, _____wellknown__.Empty]") -> None:
         request = await stream.recv_message()
         assert request is not None
         response = await self.forward(request)

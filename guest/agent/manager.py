@@ -1,0 +1,249 @@
+"""The containers of the sandbox: made whole or not at all, and everything that is done to one.
+
+Each public method is one verb of the agent protocol and raises `RpcError`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from guest.agent import signals, sysctl
+from guest.agent.beneath import open_directory, remove_tree
+from guest.agent.cgroup import Cgroup
+from guest.agent.container import Container, State
+from guest.agent.crun import Crun, write_json
+from guest.agent.errors import (
+    AlreadyExistsError,
+    DeadlineError,
+    NotFoundError,
+    ResourceExhaustedError,
+    failed,
+)
+from guest.agent.launch import Launcher
+from guest.agent.layout import Layout
+from guest.agent.log import log
+from guest.agent.ociprocess import process_json
+from guest.agent.ociresources import resources_json
+from guest.agent.ocispec import Surroundings, network_sysctls, spec_json
+from guest.agent.oom import OomWatch
+from guest.agent.storage.table import StorageTable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from guest.agent.process import Process as ContainerProcess
+    from protos.lean.gen.grpc import LinuxResources, Process, Spec, Storage
+
+MAX_CONTAINERS = 512
+#: How long RemoveContainer waits for killed processes to be gone if the host names no time.
+REMOVE_TIMEOUT = 30.0
+
+
+class ContainerManager:
+    """All containers, by id."""
+
+    def __init__(
+        self, layout: Layout, crun: Crun, launcher: Launcher, storages: StorageTable, oom: OomWatch
+    ) -> None:
+        self._layout = layout
+        self._crun = crun
+        self._launcher = launcher
+        self._storages = storages
+        self._oom = oom
+        self._containers: dict[str, Container] = {}
+        self._creating: set[str] = set()
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of all containers, oldest first."""
+        return list(self._containers)
+
+    def get(self, container_id: str) -> Container:
+        """The container; `NotFoundError` if there is none."""
+        container = self._containers.get(container_id)
+        if container is None:
+            raise NotFoundError(f"container {container_id} does not exist")
+        return container
+
+    def process(self, container_id: str, exec_id: str) -> ContainerProcess:
+        """A process of a container; `NotFoundError` if there is none."""
+        return self.get(container_id).process(exec_id)
+
+    async def create(
+        self, container_id: str, exec_id: str, spec: Spec | None, storages: Sequence[Storage], around: Surroundings
+    ) -> Container:
+        """Make a container whose init waits to be started. Any failure leaves nothing behind."""
+        if container_id in self._containers or container_id in self._creating:
+            raise AlreadyExistsError(f"container {container_id} exists")
+        if len(self._containers) + len(self._creating) >= MAX_CONTAINERS:
+            raise ResourceExhaustedError(f"{MAX_CONTAINERS} containers exist")
+        self._creating.add(container_id)
+        try:
+            async with AsyncExitStack() as undo:
+                container = await self._create(container_id, exec_id, spec, storages, around, undo)
+                undo.pop_all()
+            self._containers[container_id] = container
+        finally:
+            self._creating.discard(container_id)
+        return container
+
+    async def _create(
+        self,
+        container_id: str,
+        exec_id: str,
+        spec: Spec | None,
+        storages: Sequence[Storage],
+        around: Surroundings,
+        undo: AsyncExitStack,
+    ) -> Container:
+        config = spec_json(spec, container_id, around)
+        await self._storages.attach_all(container_id, storages)
+        undo.push_async_callback(self._storages.release, container_id)
+        os.close(open_directory(self._layout.shared_run, config["root"]["path"]))
+        bundle = self._layout.bundle(container_id)
+        undo.callback(_remove_bundle, bundle)
+        _write_bundle(bundle, config)
+        sysctl.apply(network_sysctls(spec), self._layout.proc)
+        undo.push_async_callback(self._delete, container_id)
+        process = config["process"]
+        start = partial(self._start_init, container_id, bundle, process["args"])
+        init = await self._launcher.launch(exec_id or container_id, process, start)
+        container = Container(container_id, init, Cgroup(self._layout.container_cgroup(container_id)), config)
+        self._oom.watch(container_id, container.cgroup.path)
+        init.on_end(partial(self._oom.check, container_id))
+        return container
+
+    async def _start_init(
+        self, container_id: str, bundle: str, program: list[str], stdio: Any, console: str | None
+    ) -> int:
+        return await self._crun.create(container_id, bundle, stdio, console, program)
+
+    async def _delete(self, container_id: str) -> None:
+        """Let crun clean up after a create that failed; its failure must not hide the first one."""
+        try:
+            await self._crun.delete(container_id)
+        except Exception as error:  # noqa: BLE001 - the caller reports the error that brought us here
+            log.warning("container %s: cleaning up: %s", container_id, error)
+
+    async def start(self, container_id: str) -> None:
+        """Let the init run its program."""
+        container = self.get(container_id)
+        async with container.lock:
+            container.require(State.CREATED)
+            await self._crun.start(container_id, container.config["process"]["args"])
+            container.become(State.RUNNING)
+
+    async def exec(self, container_id: str, exec_id: str, process: Process | None) -> None:
+        """Run a further process in a running container."""
+        container = self.get(container_id)
+        document = process_json(process, container.config["process"])
+        container.require(State.RUNNING)
+        container.reserve(exec_id)
+        file = f"{self._layout.bundle(container_id)}/exec-{os.urandom(8).hex()}.json"
+        try:
+            write_json(file, document)
+            start = partial(self._start_exec, container_id, file, document["args"])
+            container.add_exec(await self._launcher.launch(exec_id, document, start))
+        finally:
+            container.unreserve(exec_id)
+            _unlink(file)
+
+    async def _start_exec(
+        self, container_id: str, file: str, program: list[str], stdio: Any, console: str | None
+    ) -> int:
+        return await self._crun.exec(container_id, file, stdio, console, program)
+
+    def signal(self, container_id: str, exec_id: str, number: int) -> None:
+        """Send a signal to one process; SIGKILL with an empty `exec_id` goes to all of the container's."""
+        container = self.get(container_id)
+        number = signals.checked(number)
+        process = container.process(exec_id)
+        if process is container.init and not process.ended:
+            number = signals.effective(number, self._status_of(process.pid))
+        if not exec_id and number == signal.SIGKILL:
+            container.cgroup.kill()
+        process.signal(number)
+
+    def _status_of(self, pid: int) -> str:
+        try:
+            with open(f"{self._layout.proc}/{pid}/status", encoding="utf-8", errors="replace") as file:
+                return file.read()
+        except OSError:
+            return ""
+
+    async def pause(self, container_id: str) -> None:
+        """Freeze the container's processes."""
+        await self._freeze(container_id, State.RUNNING, State.PAUSED)
+
+    async def resume(self, container_id: str) -> None:
+        """Thaw the container's processes."""
+        await self._freeze(container_id, State.PAUSED, State.RUNNING)
+
+    async def _freeze(self, container_id: str, before: State, after: State) -> None:
+        container = self.get(container_id)
+        async with container.lock:
+            container.require(before)
+            await container.cgroup.freeze(after is State.PAUSED)
+            container.become(after)
+
+    async def update(
+        self, container_id: str, resources: LinuxResources | None, online_cpus: frozenset[int]
+    ) -> None:
+        """Set new limits; what the resources do not name stays."""
+        container = self.get(container_id)
+        document = resources_json(resources, online_cpus)
+        async with container.lock:
+            container.require(State.CREATED, State.RUNNING, State.PAUSED)
+            if document:
+                file = f"{self._layout.bundle(container_id)}/resources.json"
+                await self._crun.update(container_id, write_json(file, document))
+
+    async def remove(self, container_id: str, timeout: float = 0) -> None:
+        """Kill what runs in the container and take it away with its storages; 0 means the agent's own deadline."""
+        container = self.get(container_id)
+        async with container.lock:
+            if self._containers.get(container_id) is not container:
+                raise NotFoundError(f"container {container_id} does not exist")
+            container.cgroup.kill()
+            await _ended(container, timeout or REMOVE_TIMEOUT)
+            self._oom.forget(container_id)
+            await self._crun.delete(container_id)
+            del self._containers[container_id]
+            container.close_streams()
+            await self._storages.release(container_id)
+            _remove_bundle(self._layout.bundle(container_id))
+
+
+async def _ended(container: Container, timeout: float) -> None:
+    container.init.signal(signal.SIGKILL)
+    try:
+        await asyncio.wait_for(container.init.wait(), timeout)
+    except TimeoutError as error:
+        raise DeadlineError(f"container {container.id} did not end within {timeout:g} s") from error
+
+
+def _write_bundle(bundle: str, config: dict[str, Any]) -> None:
+    try:
+        os.makedirs(bundle, mode=0o700)
+        write_json(f"{bundle}/config.json", config)
+    except OSError as error:
+        raise failed(f"write {bundle}", error) from error
+
+
+def _remove_bundle(bundle: str) -> None:
+    try:
+        remove_tree(bundle)
+    except OSError as error:
+        log.warning("%s is left behind: %s", bundle, error)
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass

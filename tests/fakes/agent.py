@@ -1,0 +1,544 @@
+"""A guest agent in memory, behind a real socket: the stand-in for a guest in tests, well-behaved or not.
+
+    async with FakeAgent(tmp_path / "agent") as agent:
+        agent.on_start("c1", stdout=b"hello", exit_code=3)
+        client = await AgentClient.connect(agent.url, timeout=5)
+
+It serves `grpc.AgentService` and `grpc.Health` over ttrpc as a guest does, on a plain UNIX socket (`kind="unix"`),
+behind the virtio-serial preamble (`"serial"`) or behind `CONNECT` (`"hvsock"`). Containers and processes are plain objects to
+look at and to steer; calls are recorded; faults are armed by RPC name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from grpclib import GRPCError
+from grpclib.const import Status
+
+from protos.codec import MessageCodec
+from protos.gen import grpc as pb
+from protos.gen import types, wellknown
+from ttrpc.server import Server
+
+#: How long a test waits for something to happen before it fails, in seconds.
+PATIENCE = 5.0
+
+_SERIAL_HELLO = re.compile(rb"KATA-AGENT 1 ([0-9a-f]{32})\n")
+_CONNECT = re.compile(rb"CONNECT ([0-9]+)\n")
+
+
+class Stream:
+    """One output of a process: bytes written by the test, read by calls, in order; then its end."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        self._data = bytearray(data)
+        self._ended = False
+        self._changed = asyncio.Event()
+
+    def write(self, data: bytes) -> None:
+        """Output `data`."""
+        self._data += data
+        self._changed.set()
+
+    def end(self) -> None:
+        """The end of the stream, once what was written has been read."""
+        self._ended = True
+        self._changed.set()
+
+    async def read(self, length: int) -> bytes:
+        """At most `length` bytes, as soon as there are some; empty at the end."""
+        while not self._data and not self._ended:
+            self._changed.clear()
+            await self._changed.wait()
+        data = bytes(self._data[:length])
+        del self._data[:length]
+        return data
+
+
+@dataclass
+class FakeProcess:
+    """A process in the guest. Ends by `exit`, by its script, or by a signal."""
+
+    container_id: str
+    exec_id: str
+    #: What was asked for: the init's or exec's OCI process.
+    request: Any
+    stdout: Stream = field(default_factory=Stream)
+    stderr: Stream = field(default_factory=Stream)
+    stdin: bytearray = field(default_factory=bytearray)
+    stdin_closed: bool = False
+    signals: list[int] = field(default_factory=list)
+    #: Rows and columns of the terminal.
+    size: tuple[int, int] | None = None
+    started: bool = False
+    echo: bool = False
+    #: Signals that do not end it.
+    ignores: frozenset[int] = frozenset()
+    status: int | None = None
+    _ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def exit(self, status: int) -> None:
+        """End with `status`; its outputs end too. The first end counts."""
+        if self.status is None:
+            self.status = status
+            self.stdout.end()
+            self.stderr.end()
+            self._ended.set()
+
+    async def wait(self) -> int:
+        """The status, once there is one."""
+        await self._ended.wait()
+        assert self.status is not None
+        return self.status
+
+
+@dataclass
+class FakeContainer:
+    """A container in the guest, with the request that made it."""
+
+    request: pb.CreateContainerRequest
+    init: FakeProcess
+    execs: dict[str, FakeProcess] = field(default_factory=dict)
+    paused: bool = False
+    resources: pb.LinuxResources | None = None
+    stats: pb.StatsContainerResponse = field(default_factory=pb.StatsContainerResponse)
+
+    @property
+    def processes(self) -> list[FakeProcess]:
+        """Init and execs."""
+        return [self.init, *self.execs.values()]
+
+
+@dataclass(frozen=True)
+class Script:
+    """What a process does by itself when it starts. Without an exit code it runs until a signal ends it."""
+
+    stdout: bytes = b""
+    stderr: bytes = b""
+    exit_code: int | None = None
+    #: Write standard input back to standard output, and end with 0 when it is closed.
+    echo: bool = False
+    ignores: frozenset[int] = frozenset()
+    #: Fail the start instead: (code, message).
+    error: tuple[Status, str] | None = None
+
+    def run(self, process: FakeProcess) -> None:
+        """Play it on `process`, or raise its error."""
+        if self.error:
+            raise GRPCError(*self.error)
+        process.started = True
+        process.echo, process.ignores = self.echo, self.ignores
+        process.stdout.write(self.stdout)
+        process.stderr.write(self.stderr)
+        if self.exit_code is not None:
+            process.exit(self.exit_code)
+
+
+@dataclass
+class Fault:
+    """What is wrong with an RPC."""
+
+    gate: asyncio.Event | None = None
+    delay: float = 0.0
+    error: GRPCError | None = None
+    #: A reply in place of the right one, or a function from request to reply.
+    answer: Any = None
+    #: How many more calls it holds for; None: all.
+    times: int | None = None
+
+
+class FakeAgent:
+    """The agent. Use it as an async context manager; leaving it closes its socket and its connections."""
+
+    def __init__(self, path: Path, *, kind: str = "unix", noise: bytes = b"", mute: bool = False) -> None:
+        """Listen at `path`. `noise` is sent before the handshake's answer; `mute`: there is no answer at all."""
+        assert kind in {"unix", "serial", "hvsock"}
+        self.path = path
+        self.kind = kind
+        self.noise = noise
+        self.mute = mute
+        self.containers: dict[str, FakeContainer] = {}
+        self.sandbox: pb.CreateSandboxRequest | None = None
+        self.destroyed = False
+        #: Every call, in order of arrival: (RPC name, request).
+        self.calls: list[tuple[str, Any]] = []
+        self.interfaces: list[types.Interface] = []
+        self.routes: list[types.Route] = []
+        self.entropy = bytearray()
+        self.clock: tuple[int, int] | None = None
+        self.ports: list[int] = []
+        self._scripts: dict[tuple[str, str], Script] = {}
+        self._faults: dict[str, Fault] = {}
+        self._ooms: asyncio.Queue[str] = asyncio.Queue()
+        self._news = asyncio.Condition()
+        self._stack = AsyncExitStack()
+        # uvloop's transports are not asyncio.WriteTransport's children.
+        self._transports: list[Any] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._refusing = False
+
+    @property
+    def url(self) -> str:
+        """The agent URL to connect to."""
+        scheme = {"unix": "unix", "serial": "serial", "hvsock": "hvsock"}[self.kind]
+        return f"{scheme}://{self.path}" + (":1024" if self.kind == "hvsock" else "")
+
+    # Life
+
+    async def __aenter__(self) -> FakeAgent:
+        services = [_served(_AgentService(self), self._serve), _served(_Health(), self._serve)]
+        self._server = await self._stack.enter_async_context(Server(services, MessageCodec(), require_same_user=False))
+        self._group = await self._stack.enter_async_context(asyncio.TaskGroup())
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.setblocking(False)
+        self._listener.bind(os.fspath(self.path))
+        self._listener.listen()
+        self._spawn(self._accept())
+        return self
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._group.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+        for task in self._tasks:
+            task.cancel()
+        self._listener.close()
+        self.path.unlink(missing_ok=True)
+        self.drop()
+        await self._server.close(0)
+        await self._stack.__aexit__(kind, error, trace)
+
+    def drop(self) -> None:
+        """Cut every connection, as when the guest dies. New ones are accepted, unless `refuse` was called."""
+        for transport in self._transports:
+            transport.abort()
+        self._transports.clear()
+
+    def refuse(self) -> None:
+        """Close every connection from now on as soon as it is made."""
+        self._refusing = True
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            connection, _ = await loop.sock_accept(self._listener)
+            connection.setblocking(False)
+            self._spawn(self._welcome(connection))
+
+    async def _welcome(self, connection: socket.socket) -> None:
+        if self._refusing or not await self._handshake(connection):
+            connection.close()
+            return
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.connect_accepted_socket(self._server.protocol, connection)
+        self._transports.append(transport)
+
+    async def _handshake(self, connection: socket.socket) -> bool:
+        """Play the guest's or the VMM's part; False when the client went away."""
+        if self.kind == "unix":
+            return True
+        loop = asyncio.get_running_loop()
+        pattern = _SERIAL_HELLO if self.kind == "serial" else _CONNECT
+        seen = b""
+        while not (found := pattern.search(seen)):
+            data = await loop.sock_recv(connection, 4096)
+            if not data:
+                return False
+            seen += data
+        assert seen.startswith(bytes(16)) or self.kind == "hvsock", "the preamble begins with 16 NUL bytes"
+        await loop.sock_sendall(connection, self.noise)
+        if self.mute:
+            return await loop.sock_recv(connection, 1) != b""
+        if self.kind == "hvsock":
+            self.ports.append(int(found[1]))
+        answer = b"OK " + (found[1] if self.kind == "serial" else b"49152") + b"\n"
+        await loop.sock_sendall(connection, answer)
+        return True
+
+    # Scripts and steering
+
+    def on_start(self, container_id: str, **script: Any) -> None:
+        """What the container's init does when it is started; keywords of `Script`."""
+        self._scripts[container_id, ""] = Script(**script)
+
+    def on_exec(self, container_id: str, **script: Any) -> None:
+        """What every later exec in the container does; keywords of `Script`."""
+        self._scripts[container_id, "exec"] = Script(**script)
+
+    def process(self, container_id: str, exec_id: str = "") -> FakeProcess:
+        """The process by the ids that the protocol knows it by; GRPCError NOT_FOUND if there is none."""
+        container = self.container(container_id)
+        if exec_id in {"", container.init.exec_id}:
+            return container.init
+        if exec_id not in container.execs:
+            raise GRPCError(Status.NOT_FOUND, f"no exec {exec_id} in container {container_id}")
+        return container.execs[exec_id]
+
+    def container(self, container_id: str) -> FakeContainer:
+        """The container; GRPCError NOT_FOUND if there is none."""
+        if container_id not in self.containers:
+            raise GRPCError(Status.NOT_FOUND, f"no container {container_id}")
+        return self.containers[container_id]
+
+    def oom(self, container_id: str) -> None:
+        """Tell of an OOM kill in the container."""
+        self._ooms.put_nowait(container_id)
+
+    # Calls
+
+    def requests(self, rpc: str) -> list[Any]:
+        """The requests of one RPC so far."""
+        return [request for name, request in self.calls if name == rpc]
+
+    async def called(self, rpc: str, count: int = 1) -> Any:
+        """Wait until the RPC has been called `count` times; the last of these requests."""
+        async with asyncio.timeout(PATIENCE), self._news:
+            await self._news.wait_for(lambda: len(self.requests(rpc)) >= count)
+        return self.requests(rpc)[count - 1]
+
+    # Faults
+
+    def block(self, rpc: str, *, times: int | None = None) -> None:
+        """Do not answer the RPC until `release`."""
+        self._faults[rpc] = Fault(gate=asyncio.Event(), times=times)
+
+    def delay(self, rpc: str, seconds: float, *, times: int | None = None) -> None:
+        """Answer later."""
+        self._faults[rpc] = Fault(delay=seconds, times=times)
+
+    def fail(self, rpc: str, code: Status, message: str = "", *, times: int | None = None) -> None:
+        """Answer with an error."""
+        self._faults[rpc] = Fault(error=GRPCError(code, message), times=times)
+
+    def answer(self, rpc: str, reply: Any, *, times: int | None = None) -> None:
+        """Answer with `reply`, a message or a function that makes one of the request, in place of the truth."""
+        self._faults[rpc] = Fault(answer=reply, times=times)
+
+    def release(self, rpc: str | None = None) -> None:
+        """Take back the faults of one RPC, or all; blocked calls go on."""
+        for name in [rpc] if rpc else list(self._faults):
+            fault = self._faults.pop(name, None)
+            if fault and fault.gate:
+                fault.gate.set()
+
+    def _take_fault(self, rpc: str) -> Fault | None:
+        fault = self._faults.get(rpc)
+        if fault is None or fault.times == 0:
+            return None
+        if fault.times is not None:
+            fault.times -= 1
+        return fault
+
+    async def _serve(self, rpc: str, method: Callable[[Any], Awaitable[Any]], request: Any) -> Any:
+        """Every call comes through here: it is recorded, suffers its fault, and is answered."""
+        self.calls.append((rpc, request))
+        async with self._news:
+            self._news.notify_all()
+        fault = self._take_fault(rpc)
+        if fault is not None:
+            if fault.gate:
+                await fault.gate.wait()
+            await asyncio.sleep(fault.delay)
+            if fault.error:
+                raise fault.error
+            if fault.answer is not None:
+                return fault.answer(request) if callable(fault.answer) else fault.answer
+        return await method(request)
+
+    # What a process does
+
+    def start(self, process: FakeProcess, kind: str) -> None:
+        """Play the script for a process that starts, or fail as it says."""
+        self._scripts.get((process.container_id, kind), Script()).run(process)
+
+    def kill(self, processes: Iterable[FakeProcess], number: int) -> None:
+        """Deliver a signal."""
+        for process in processes:
+            process.signals.append(number)
+            if number not in process.ignores and number in {signal.SIGKILL, signal.SIGTERM, signal.SIGINT}:
+                process.exit(128 + number)
+
+    async def next_oom(self) -> str:
+        """Wait for `oom`."""
+        return await self._ooms.get()
+
+
+def _served(service: Any, serve: Callable[..., Awaitable[Any]]) -> Any:
+    """`service` with each of its RPC methods behind `serve`."""
+    for route, handler in service.__mapping__().items():
+        name = handler.func.__name__.removeprefix("__rpc_")
+        setattr(service, name, partial(serve, route.rpartition("/")[2], getattr(service, name)))
+    return service
+
+
+class _Health(pb.HealthBase):
+    """`grpc.Health`."""
+
+    async def check(self, message: pb.CheckRequest) -> pb.HealthCheckResponse:
+        return pb.HealthCheckResponse(status=pb.HealthCheckResponseServingStatus.SERVING)
+
+    async def version(self, message: pb.CheckRequest) -> pb.VersionCheckResponse:
+        return pb.VersionCheckResponse(grpc_version="0.0.1", agent_version="fake-1.0")
+
+
+class _AgentService(pb.AgentServiceBase):
+    """`grpc.AgentService`, on the fake's plain objects. An RPC that is not here answers UNIMPLEMENTED."""
+
+    def __init__(self, agent: FakeAgent) -> None:
+        self.agent = agent
+
+    # The sandbox
+
+    async def create_sandbox(self, message: pb.CreateSandboxRequest) -> wellknown.Empty:
+        if self.agent.sandbox is not None:
+            raise GRPCError(Status.ALREADY_EXISTS, "the sandbox exists")
+        self.agent.sandbox = message
+        return wellknown.Empty()
+
+    async def destroy_sandbox(self, message: pb.DestroySandboxRequest) -> wellknown.Empty:
+        for container in self.agent.containers.values():
+            self.agent.kill(container.processes, signal.SIGKILL)
+        self.agent.destroyed = True
+        return wellknown.Empty()
+
+    async def get_guest_details(self, message: pb.GuestDetailsRequest) -> pb.GuestDetailsResponse:
+        details = pb.AgentDetails(version="fake-1.0", init_daemon=True, supports_seccomp=True)
+        return pb.GuestDetailsResponse(mem_block_size_bytes=128 << 20, agent_details=details)
+
+    async def reseed_random_dev(self, message: pb.ReseedRandomDevRequest) -> wellknown.Empty:
+        self.agent.entropy += message.data
+        return wellknown.Empty()
+
+    async def set_guest_date_time(self, message: pb.SetGuestDateTimeRequest) -> wellknown.Empty:
+        self.agent.clock = (message.sec, message.usec)
+        return wellknown.Empty()
+
+    async def online_cpu_mem(self, message: pb.OnlineCpuMemRequest) -> wellknown.Empty:
+        return wellknown.Empty()
+
+    async def get_oom_event(self, message: pb.GetOomEventRequest) -> pb.OomEvent:
+        return pb.OomEvent(container_id=await self.agent.next_oom())
+
+    # Containers
+
+    async def create_container(self, message: pb.CreateContainerRequest) -> wellknown.Empty:
+        if message.container_id in self.agent.containers:
+            raise GRPCError(Status.ALREADY_EXISTS, f"container {message.container_id} exists")
+        process = message.oci.process if message.oci else None
+        init = FakeProcess(message.container_id, message.exec_id or message.container_id, process)
+        self.agent.containers[message.container_id] = FakeContainer(message, init)
+        return wellknown.Empty()
+
+    async def start_container(self, message: pb.StartContainerRequest) -> wellknown.Empty:
+        init = self.agent.container(message.container_id).init
+        if init.started:
+            raise GRPCError(Status.FAILED_PRECONDITION, f"container {message.container_id} was started")
+        self.agent.start(init, "")
+        return wellknown.Empty()
+
+    async def remove_container(self, message: pb.RemoveContainerRequest) -> wellknown.Empty:
+        container = self.agent.container(message.container_id)
+        self.agent.kill(container.processes, signal.SIGKILL)
+        del self.agent.containers[message.container_id]
+        return wellknown.Empty()
+
+    async def update_container(self, message: pb.UpdateContainerRequest) -> wellknown.Empty:
+        self.agent.container(message.container_id).resources = message.resources
+        return wellknown.Empty()
+
+    async def stats_container(self, message: pb.StatsContainerRequest) -> pb.StatsContainerResponse:
+        return self.agent.container(message.container_id).stats
+
+    async def pause_container(self, message: pb.PauseContainerRequest) -> wellknown.Empty:
+        self.agent.container(message.container_id).paused = True
+        return wellknown.Empty()
+
+    async def resume_container(self, message: pb.ResumeContainerRequest) -> wellknown.Empty:
+        self.agent.container(message.container_id).paused = False
+        return wellknown.Empty()
+
+    # Processes
+
+    async def exec_process(self, message: pb.ExecProcessRequest) -> wellknown.Empty:
+        container = self.agent.container(message.container_id)
+        if message.exec_id in container.execs:
+            raise GRPCError(Status.ALREADY_EXISTS, f"exec {message.exec_id} exists")
+        process = FakeProcess(message.container_id, message.exec_id, message.process)
+        self.agent.start(process, "exec")
+        container.execs[message.exec_id] = process
+        return wellknown.Empty()
+
+    async def signal_process(self, message: pb.SignalProcessRequest) -> wellknown.Empty:
+        everyone = message.exec_id == "" and message.signal == signal.SIGKILL
+        container = self.agent.container(message.container_id)
+        one = self.agent.process(message.container_id, message.exec_id)
+        self.agent.kill(container.processes if everyone else [one], message.signal)
+        return wellknown.Empty()
+
+    async def wait_process(self, message: pb.WaitProcessRequest) -> pb.WaitProcessResponse:
+        process = self.agent.process(message.container_id, message.exec_id)
+        return pb.WaitProcessResponse(status=await process.wait())
+
+    async def tty_win_resize(self, message: pb.TtyWinResizeRequest) -> wellknown.Empty:
+        self.agent.process(message.container_id, message.exec_id).size = (message.row, message.column)
+        return wellknown.Empty()
+
+    # Streams
+
+    async def read_stdout(self, message: pb.ReadStreamRequest) -> pb.ReadStreamResponse:
+        process = self.agent.process(message.container_id, message.exec_id)
+        return pb.ReadStreamResponse(data=await process.stdout.read(message.len))
+
+    async def read_stderr(self, message: pb.ReadStreamRequest) -> pb.ReadStreamResponse:
+        process = self.agent.process(message.container_id, message.exec_id)
+        return pb.ReadStreamResponse(data=await process.stderr.read(message.len))
+
+    async def write_stdin(self, message: pb.WriteStreamRequest) -> pb.WriteStreamResponse:
+        process = self.agent.process(message.container_id, message.exec_id)
+        if process.stdin_closed:
+            raise GRPCError(Status.FAILED_PRECONDITION, "standard input is closed")
+        process.stdin += message.data
+        if process.echo:
+            process.stdout.write(message.data)
+        return pb.WriteStreamResponse(len=len(message.data))
+
+    async def close_stdin(self, message: pb.CloseStdinRequest) -> wellknown.Empty:
+        process = self.agent.process(message.container_id, message.exec_id)
+        process.stdin_closed = True
+        if process.echo:
+            process.exit(0)
+        return wellknown.Empty()
+
+    # The network
+
+    async def update_interface(self, message: pb.UpdateInterfaceRequest) -> types.Interface:
+        assert message.interface is not None
+        self.agent.interfaces.append(message.interface)
+        return message.interface
+
+    async def list_interfaces(self, message: pb.ListInterfacesRequest) -> pb.Interfaces:
+        return pb.Interfaces(interfaces=self.agent.interfaces)
+
+    async def update_routes(self, message: pb.UpdateRoutesRequest) -> pb.Routes:
+        self.agent.routes = list(message.routes.routes if message.routes else ())
+        return pb.Routes(routes=self.agent.routes)
+
+    async def list_routes(self, message: pb.ListRoutesRequest) -> pb.Routes:
+        return pb.Routes(routes=self.agent.routes)

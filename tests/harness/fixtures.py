@@ -1,0 +1,93 @@
+"""Fixtures of the integration tests. A conftest takes them over by name:
+
+    from tests.harness.fixtures import bed, bed_keeper, cri, ctr, nothing_left
+
+With `nothing_left` there, every test of that directory is checked for what it left on the machine.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.harness.bed import Bed, missing_here, open_bed
+from tests.harness.cri import Cri
+from tests.harness.ctr import Ctr
+from tests.harness.leaks import LeakError, report
+from tests.harness.runtimes import RUNTIMES
+
+#: Which runtime the tests run under; `runc` shows whether a test asks for what any runtime gives.
+RUNTIME_VARIABLE = "BED_RUNTIME"
+
+
+class BedKeeper:
+    """Opens a bed when one is wanted, keeps it from test to test, and drops it when a test has spoiled it."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._bed: Bed | None = None
+
+    def bed(self) -> Bed:
+        """The bed, with its containerd running."""
+        if self._bed is None:
+            runtime = RUNTIMES[os.environ.get(RUNTIME_VARIABLE, "kata")]
+            covered = bool(os.environ.get("COVERAGE_FILE"))
+            self._bed = self._stack.enter_context(open_bed("test", runtime, covered=covered))
+        if not self._bed.containerd.pid:
+            self._bed.containerd.start()
+        return self._bed
+
+    def drop(self) -> None:
+        """End the bed with everything it ran; the next `bed` makes a new one."""
+        self._bed = None
+        self._stack.close()
+
+
+@pytest.fixture(scope="session")
+def bed_keeper() -> Iterator[BedKeeper]:
+    """Owner of the session's bed."""
+    missing = missing_here()
+    if missing:
+        pytest.fail(missing, pytrace=False)
+    keeper = BedKeeper()
+    yield keeper
+    keeper.drop()
+
+
+@pytest.fixture
+def bed(bed_keeper: BedKeeper) -> Bed:
+    """A bed with a running containerd."""
+    return bed_keeper.bed()
+
+
+@pytest.fixture
+def nothing_left(bed_keeper: BedKeeper) -> Iterator[None]:
+    """Fail the test if it leaves anything: processes, mounts, network, cgroups, sockets, files.
+
+    The bed of a test that does is dropped, so that the next test starts on a clean one.
+    """
+    bed = bed_keeper.bed()
+    check = bed.leak_check()
+    yield
+    left = check.wait_clean()
+    if left:
+        bed_keeper.drop()
+        pytest.fail(str(LeakError(f"left behind by this test:\n{report(left)}")), pytrace=False)
+
+
+@pytest.fixture
+def ctr(bed: Bed, nothing_left: None) -> Ctr:
+    """ctr in the default namespace; what the test runs must be gone at its end."""
+    return bed.ctr()
+
+
+@pytest.fixture
+async def cri(bed: Bed, nothing_left: None) -> AsyncIterator[Cri]:
+    """A CRI client; the pods that the test made through it are removed at its end."""
+    async with Cri.connect(bed.socket, bed.pod_logs, bed.runtime) as client:
+        await client.wait_for_image()
+        yield client
+        await client.remove_all()
