@@ -14,7 +14,6 @@ from pathlib import Path
 from bench.outcome import Outcome
 from bench.stats import difference, median
 from bench.subjects import OURS, PEER, Context, Running
-from protos.anys import PROCESS_URL
 from protos.gen.containerd.task.v2 import (
     ConnectRequest,
     DeleteRequest,
@@ -29,6 +28,9 @@ from tests.harness.shim_binary import connect
 _ROUNDS = 30
 _WARM_UP = 2
 _TIMEOUT = 60.0
+
+#: How containerd names an OCI process in JSON (typeurl of runtime-spec 1).
+_PROCESS_URL = "types.containerd.io/opencontainers/runtime-spec/1/Process"
 
 _PROCESS = {
     "user": {"uid": 0, "gid": 0},
@@ -69,7 +71,7 @@ async def run(context: Context, pair: dict[str, Running]) -> Outcome:
 
 
 async def _one_exec(stub: TaskStub, container: str, exec_id: str) -> float:
-    process = Any(type_url=PROCESS_URL, value=json.dumps(_PROCESS).encode())
+    process = Any(type_url=_PROCESS_URL, value=json.dumps(_PROCESS).encode())
     began = time.perf_counter()
     await stub.exec(ExecProcessRequest(id=container, exec_id=exec_id, spec=process), timeout=_TIMEOUT)
     await stub.start(StartRequest(id=container, exec_id=exec_id), timeout=_TIMEOUT)

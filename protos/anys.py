@@ -2,7 +2,7 @@
 
 containerd compares type URLs exactly (`io.containerd.cgroups.v2.Metrics`), so the customary
 `type.googleapis.com/` is never written; it is accepted, as protobuf's rule is to look behind the last slash.
-JSON documents of the OCI runtime-spec travel in Any too, under the URLs below.
+JSON documents of the OCI runtime-spec travel in Any too, under the URLs below, which containerd registered for them.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ from protos.gen.wellknown import Any
 T = TypeVar("T")
 
 _RUNTIME_SPEC = "types.containerd.io/opencontainers/runtime-spec/1/"
-# JSON: the process of an exec, in ExecProcessRequest.spec.
-PROCESS_URL = _RUNTIME_SPEC + "Process"
-# JSON: the resources of an update, in UpdateTaskRequest.resources.
-LINUX_RESOURCES_URL = _RUNTIME_SPEC + "LinuxResources"
-# JSON: a whole config.json.
+# A whole config.json.
 SPEC_URL = _RUNTIME_SPEC + "Spec"
-# JSON: what a runtime can do, in RuntimeInfo.features.
+# The process of an exec, in ExecProcessRequest.spec.
+PROCESS_URL = _RUNTIME_SPEC + "Process"
+# The resources of an update, in UpdateTaskRequest.resources.
+LINUX_RESOURCES_URL = _RUNTIME_SPEC + "LinuxResources"
+# What a runtime can do, in RuntimeInfo.features.
 FEATURES_URL = _RUNTIME_SPEC + "features/Features"
-# The runtime's options in CreateTaskRequest.options; the second name is that of containerd 1.4 and before.
-OPTIONS_URLS = ("runtimeoptions.v1.Options", "cri.runtimeoptions.v1.Options")
 
 
 def type_url(message_type: type) -> str:
-    """The full protobuf name of a rich message class, which is its type URL; KeyError for any other class."""
-    return default_message_pool.type_to_url[message_type].rpartition("/")[2]
+    """The full protobuf name of a rich message class, which is its type URL; TypeError for any other class."""
+    try:
+        return default_message_pool.type_to_url[message_type].rpartition("/")[2]
+    except KeyError as error:
+        raise TypeError(f"{message_type.__name__} is not a rich message class") from error
 
 
 def pack(message: AnyValue) -> Any:

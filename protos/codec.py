@@ -30,7 +30,7 @@ def encode(message: Any) -> bytes:
     return rich.encode(message)
 
 
-def decode(message_type: type[T], data: bytes) -> T:
+def decode(message_type: type[T], data: bytes | bytearray | memoryview) -> T:
     """The message of `message_type` that `data` holds.
 
     Raises DecodeError, naming the class, for anything that is not a whole and valid encoding; unknown fields and
@@ -39,11 +39,11 @@ def decode(message_type: type[T], data: bytes) -> T:
     message: T
     try:
         if issubclass(message_type, LeanMessage):
-            message = message_type.FromString(data)
+            message = message_type.FromString(bytes(data))
         else:
             from protos import rich
 
-            message = rich.decode(message_type, data)
+            message = rich.decode(message_type, bytes(data))
     except wire.DecodeError as error:
         raise DecodeError(f"{message_type.__name__}: {error}") from error
     return message

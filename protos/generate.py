@@ -40,12 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="only name stale files")
     check = parser.parse_args(arguments).check
     tree = render()
-    stale = stale_files(tree)
+    stale = stale_files(tree, PACKAGE)
     for path in stale:
         print(f"{'stale' if check else 'written'}: protos/{path}")
     if check:
         return 1 if stale else 0
-    write(tree)
+    write(tree, PACKAGE)
     return 0
 
 
@@ -57,7 +57,7 @@ def render() -> Tree:
         return {**_rich_tree(work), **_lean_tree(work)}
 
 
-def stale_files(tree: Tree, package: Path = PACKAGE) -> list[Path]:
+def stale_files(tree: Tree, package: Path) -> list[Path]:
     """The files that differ from `tree`, are missing, or should not be there."""
     present = {
         p.relative_to(package)
@@ -69,7 +69,7 @@ def stale_files(tree: Tree, package: Path = PACKAGE) -> list[Path]:
     return sorted((present - tree.keys()) | (tree.keys() - present) | differing)
 
 
-def write(tree: Tree, package: Path = PACKAGE) -> None:
+def write(tree: Tree, package: Path) -> None:
     """Bring the generated folders in line with `tree`, touching only what differs."""
     for path in stale_files(tree, package):
         target = package / path

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import time
 
-from protos.gen.wellknown import Timestamp
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from protos.gen.wellknown import Timestamp
+    from protos.lean.gen import wellknown as lean
 
 # 0001-01-01T00:00:00Z, what a Go program sends for a time that was never set.
 GO_ZERO_NS = -62_135_596_800 * 1_000_000_000
@@ -16,13 +19,20 @@ GO_ZERO_NS = -62_135_596_800 * 1_000_000_000
 _SECOND = 1_000_000_000
 
 
+def split(nanoseconds: int) -> tuple[int, int]:
+    """The seconds and nanos of a time: the fields of a Timestamp, of either flavour."""
+    return divmod(nanoseconds, _SECOND)
+
+
 def from_ns(nanoseconds: int) -> Timestamp:
-    """The message for a time in nanoseconds since 1970."""
-    seconds, nanos = divmod(nanoseconds, _SECOND)
+    """The (rich) message for a time in nanoseconds since 1970."""
+    from protos.gen.wellknown import Timestamp
+
+    seconds, nanos = split(nanoseconds)
     return Timestamp(seconds=seconds, nanos=nanos)
 
 
-def to_ns(timestamp: Timestamp) -> int:
+def to_ns(timestamp: Timestamp | lean.Timestamp) -> int:
     """The time of a message in nanoseconds since 1970; exact, also before 1970 and for nanos out of their range."""
     return timestamp.seconds * _SECOND + timestamp.nanos
 

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 import anyio
 
 from config import Config, ConfigError
+from hypervisor import vsock
+from hypervisor.accelerator import resolve
+from hypervisor.errors import HypervisorError
 from protos.gen.containerd import events as events_pb
 from protos.gen.containerd import types as types_pb
 from sandbox import oci
@@ -30,7 +33,7 @@ from sandbox.guest_errors import guest_errors
 from sandbox.guest_spec import guest_spec
 from sandbox.interface import CreateRequest, Mount, Stdio
 from sandbox.phases import Phases
-from sandbox.plan import SandboxPlan, host_size, plan_sandbox
+from sandbox.plan import Host, SandboxPlan, host_size, plan_sandbox
 from sandbox.volumes import plan_volumes
 
 if TYPE_CHECKING:
@@ -115,8 +118,11 @@ class Creation:
     def _plan(self, spec: oci.Spec, kind: ContainerKind) -> SandboxPlan:
         try:
             settings = self._load_config()
-            return plan_sandbox(settings, spec, kind, self._sandbox.directory.path, host_size())
-        except (ConfigError, AnnotationError) as error:
+            host = Host(host_size(), resolve(settings.hypervisor.accelerator), vsock.available())
+            return plan_sandbox(
+                settings, spec, kind, self._sandbox.identity.sandbox_id, self._sandbox.directory.path, host
+            )
+        except (ConfigError, AnnotationError, HypervisorError) as error:
             raise InvalidArgumentError(str(error)) from error
 
     def _load_config(self) -> Config:

@@ -7,8 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
-from agent_client.errors import AgentError
 
+from agent_client.errors import AgentError
 from protos.gen.containerd import events as events_pb
 from sandbox.container import Container
 from sandbox.errors import UnavailableError

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from agent_client.errors import AgentError
 from grpclib.const import Status
 
+from agent_client.errors import AgentError
 from sandbox import errors
 
 _BY_CODE: dict[Status, type[errors.SandboxError]] = {

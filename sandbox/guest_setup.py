@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from protos.gen import grpc as agent_pb
-
 from sandbox import guest_paths
 from sandbox.annotations import ContainerKind
 from sandbox.oci import Spec, SpecMount
@@ -25,13 +24,13 @@ _SHM_DEFAULT = 64 << 20
 
 
 def create_sandbox_arguments(
-    spec: Spec, kind: ContainerKind, sandbox_id: str, kernel_modules: Sequence[str], *, shares_files: bool
+    spec: Spec, kind: ContainerKind, sandbox_id: str, kernel_modules: Sequence[str]
 ) -> dict[str, Any]:
     """Keyword arguments for `AgentClient.create_sandbox`.
 
     A pod's /dev/shm is one tmpfs for all its containers; a single container has its own in its spec.
     """
-    storages = [shared_storage()] if shares_files else []
+    storages = [shared_storage()]
     if kind is ContainerKind.SANDBOX:
         storages.append(shm_storage(_shm_size(spec.mounts)))
     return {

@@ -12,13 +12,13 @@ from functools import partial
 from typing import TypeVar
 
 import anyio
+
 from agent_client.client import AgentClient
 from agent_client.errors import AgentError
 from hypervisor.errors import HypervisorError
 from hypervisor.qemu import QemuVm
 from hypervisor.virtiofsd import Virtiofsd
 from hypervisor.vm import Vm
-
 from sandbox.errors import SandboxError, UnavailableError
 from sandbox.phases import Phases
 from sandbox.plan import SandboxPlan
@@ -36,6 +36,8 @@ GUEST_STOP_TIMEOUT = 1.0
 VM_STOP_TIMEOUT = 1.0
 #: How long a lost connection waits for the process exit that explains it, in seconds.
 CAUSE_TIMEOUT = 0.5
+#: How many lines of the guest's console an error quotes.
+CONSOLE_LINES = 3
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +45,7 @@ _log = logging.getLogger(__name__)
 class Machine:
     """One VM, from `boot` to `close`. `share` is open for mounts as soon as the machine is made."""
 
-    def __init__(self, plan: SandboxPlan, vm: Vm, virtiofsd: Virtiofsd | None) -> None:
+    def __init__(self, plan: SandboxPlan, vm: Vm, virtiofsd: Virtiofsd) -> None:
         self.plan = plan
         self.vm = vm
         self.virtiofsd = virtiofsd
@@ -73,9 +75,8 @@ class Machine:
         try:
             with phases.phase("share"):
                 self.share.prepare()
-            if self.virtiofsd:
-                with phases.phase("virtiofsd"):
-                    await self.virtiofsd.start(VM_START_TIMEOUT)
+            with phases.phase("virtiofsd"):
+                await self.virtiofsd.start(VM_START_TIMEOUT)
             with phases.phase("vm"):
                 await self.vm.start(VM_START_TIMEOUT)
             with phases.phase("agent"):
@@ -94,13 +95,16 @@ class Machine:
         return await AgentClient.connect(self.vm.agent_url, timeout=self.plan.dial_timeout)
 
     def _explain(self, error: BaseException, phases: Phases) -> SandboxError | None:
+        """The error to show; None for what is not a failed start, such as a cancellation."""
         if not isinstance(error, (AgentError, HypervisorError, SandboxError)):
             return None
-        said = self.vm.diagnostics()
-        parts = [f"cannot start the sandbox: phase {phases.current} failed after {phases.total:.1f} s: {error}"]
-        parts += [f"QEMU said: {said.stderr_tail}"] if said.stderr_tail and said.stderr_tail not in str(error) else []
-        parts += [f"the guest's console ended with: {said.console_tail}"] if said.console_tail else []
-        return UnavailableError("; ".join(parts))
+        text = f"cannot start the sandbox: phase {phases.current} failed after {phases.total:.1f} s: {error}"
+        if isinstance(error, AgentError):
+            last = self.vm.diagnostics().console_tail.splitlines()[-CONSOLE_LINES:]
+            text += (
+                f"; the guest's console ended with: {' | '.join(last)}" if last else "; the guest's console is empty"
+            )
+        return UnavailableError(text)
 
     async def _unless_lost(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do `work`, or raise `UnavailableError` at once when QEMU or virtiofsd ends first."""
@@ -134,14 +138,13 @@ class Machine:
             reasons.append((await self.vm.wait()).reason)
             scope.cancel()
 
-        async def virtiofsd(daemon: Virtiofsd, scope: anyio.CancelScope) -> None:
-            reasons.append(await daemon.wait())
+        async def virtiofsd(scope: anyio.CancelScope) -> None:
+            reasons.append(await self.virtiofsd.wait())
             scope.cancel()
 
         async with anyio.create_task_group() as group:
             group.start_soon(qemu, group.cancel_scope)
-            if self.virtiofsd:
-                group.start_soon(virtiofsd, self.virtiofsd, group.cancel_scope)
+            group.start_soon(virtiofsd, group.cancel_scope)
         return reasons[0]
 
     async def watch(self) -> None:
@@ -169,8 +172,7 @@ class Machine:
     def _give_up(self) -> None:
         self.lost.set()
         self.vm.kill()
-        if self.virtiofsd:
-            self.virtiofsd.kill()
+        self.virtiofsd.kill()
         if self._agent:
             self._agent.close()
 
@@ -183,7 +185,7 @@ class Machine:
         self.lost.set()
         await self.vm.shutdown(VM_STOP_TIMEOUT)
         self._give_up()
-        if self.virtiofsd:
+        if self.virtiofsd.pid:
             with anyio.move_on_after(VM_STOP_TIMEOUT):
                 await self.virtiofsd.wait()
         self.share.close()
@@ -199,7 +201,5 @@ class Machine:
 def make_machine(plan: SandboxPlan, directory: RunDirectory) -> Machine:
     """The real machine: QEMU and virtiofsd, journalled as soon as they have a pid."""
     vm = QemuVm(plan.vm, on_spawn=partial(directory.record_process, "qemu"))
-    virtiofsd = None
-    if plan.virtiofsd:
-        virtiofsd = Virtiofsd(plan.virtiofsd, on_spawn=partial(directory.record_process, "virtiofsd"))
+    virtiofsd = Virtiofsd(plan.virtiofsd, on_spawn=partial(directory.record_process, "virtiofsd"))
     return Machine(plan, vm, virtiofsd)

@@ -6,19 +6,17 @@ The configuration says what a VM is, the spec's annotations how large it has to 
 from __future__ import annotations
 
 import os
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from config import Config, HypervisorConfig
+from hypervisor.accelerator import Accelerator
 from hypervisor.virtiofsd import VirtiofsdSpec
-from hypervisor.vm import VmSpec
-
-from sandbox import guest_paths
+from hypervisor.vm import AgentChannel, VmSpec
 from sandbox.annotations import ContainerKind
 from sandbox.guest_setup import create_sandbox_arguments
-from sandbox.kernel_params import guest_kind, kernel_params
+from sandbox.kernel_params import GuestKind, guest_kind, kernel_params
 from sandbox.oci import Spec
 from sandbox.sizing import HostSize, VmSize, requested, vm_size
 
@@ -28,23 +26,99 @@ class SandboxPlan:
     """All that `Machine` needs; times in seconds."""
 
     vm: VmSpec
-    virtiofsd: VirtiofsdSpec | None
+    virtiofsd: VirtiofsdSpec
     shared_dir: Path
     create_sandbox: dict[str, Any]
+    #: Whether the guest applies the containers' system call filters.
     seccomp: bool
     dial_timeout: float
     create_timeout: float
 
 
 @dataclass(frozen=True)
-class Resolved:
-    """What `auto` came to on this host."""
+class Host:
+    """What this host has and can do: the inputs of a plan that are not written anywhere."""
 
-    accelerator: str
-    agent_channel: str
+    size: HostSize
+    accelerator: Accelerator
+    has_vsock: bool
 
 
 def host_size() -> HostSize:
     """Processors this process may use, and the host's memory."""
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return HostSize(len(os.sched_getaffinity(0)), pages >> 20)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return HostSize(len(os.sched_getaffinity(0)), memory >> 20)
+
+
+def plan_sandbox(
+    settings: Config, spec: Spec, kind: ContainerKind, sandbox_id: str, run_dir: Path, host: Host
+) -> SandboxPlan:
+    """The plan for a sandbox whose first container has `spec`.
+
+    Raises `sandbox.annotations.AnnotationError` for sizes that are no numbers.
+    """
+    hypervisor, shared_dir, socket = settings.hypervisor, run_dir / "shared", run_dir / "fs"
+    size = vm_size(
+        hypervisor.default_vcpus,
+        hypervisor.default_memory,
+        hypervisor.default_maxvcpus,
+        requested(spec, kind),
+        host.size,
+    )
+    return SandboxPlan(
+        vm=_vm(settings, sandbox_id, run_dir, socket, size, host),
+        virtiofsd=VirtiofsdSpec(
+            binary=hypervisor.virtio_fs_daemon,
+            shared_dir=shared_dir,
+            socket_path=socket,
+            cache=hypervisor.virtio_fs_cache,
+            debug=hypervisor.enable_debug,
+            extra_args=hypervisor.virtio_fs_extra_args,
+        ),
+        shared_dir=shared_dir,
+        create_sandbox=create_sandbox_arguments(spec, kind, sandbox_id, settings.agent.kernel_modules),
+        seccomp=not settings.runtime.disable_guest_seccomp,
+        dial_timeout=settings.agent.dial_timeout,
+        create_timeout=settings.runtime.create_container_timeout,
+    )
+
+
+def _vm(settings: Config, sandbox_id: str, run_dir: Path, socket: Path, size: VmSize, host: Host) -> VmSpec:
+    hypervisor, agent = settings.hypervisor, settings.agent
+    kind = guest_kind(image=hypervisor.image is not None, initrd=hypervisor.initrd is not None)
+    return VmSpec(
+        name=sandbox_id,
+        run_dir=run_dir,
+        qemu=hypervisor.path,
+        kernel=hypervisor.kernel,
+        initrd=hypervisor.initrd,
+        image=hypervisor.image,
+        image_type=hypervisor.rootfs_type,
+        vcpus=size.vcpus,
+        memory_mib=size.memory_mib,
+        accelerator=host.accelerator.name,
+        kernel_params=kernel_params(
+            kind,
+            hypervisor.kernel_params.split(),
+            agent_debug=agent.enable_debug,
+            debug_console=agent.debug_console_enabled,
+        ),
+        agent_channel=agent_channel(hypervisor, kind, host.has_vsock),
+        machine_type=hypervisor.machine_type,
+        cpu_features=hypervisor.cpu_features,
+        shared_fs_socket=socket,
+        shared_fs_queue_size=hypervisor.virtio_fs_queue_size,
+        shared_fs_cache_mib=hypervisor.virtio_fs_cache_size,
+        entropy_source=hypervisor.entropy_source,
+        seccomp_sandbox=hypervisor.seccompsandbox,
+        debug=hypervisor.enable_debug,
+    )
+
+
+def agent_channel(hypervisor: HypervisorConfig, kind: GuestKind, has_vsock: bool) -> AgentChannel:
+    """Which way to the agent: as configured, else vsock where the host has it; a stock Kata guest knows nothing else."""
+    if hypervisor.agent_channel == "virtio-serial":
+        return "virtio-serial"
+    if hypervisor.agent_channel == "vsock" or has_vsock or kind is not GuestKind.OWN:
+        return "vsock"
+    return "virtio-serial"

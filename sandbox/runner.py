@@ -6,9 +6,9 @@ import logging
 from collections.abc import Awaitable, Callable
 
 import anyio
+
 from agent_client.client import AgentClient
 from agent_client.errors import AgentError
-
 from sandbox.guest_errors import EXIT_UNKNOWN
 from sandbox.interface import Stdio
 from sandbox.process import Process

@@ -13,10 +13,10 @@ from types import TracebackType
 from typing import Any
 
 import anyio
-from agent_client.errors import AgentError
 from grpclib.const import Status
 
 import config
+from agent_client.errors import AgentError
 from protos.gen.containerd import events as events_pb
 from sandbox import oci, starts
 from sandbox.container import Container, Exec

@@ -32,7 +32,7 @@ class SharedDirectory:
         self._prepared = True
 
     def add_rootfs(self, container_id: str, rootfs: Sequence[Mount], fallback: Path) -> None:
-        """Mount the container's root file system; without snapshotter mounts, bind `fallback` (the spec's root.path)."""
+        """Mount the container's root file system; without mounts of a snapshotter, bind `fallback` (spec.root.path)."""
         place = self.path / container_id / "rootfs"
         place.mkdir(parents=True)
         points = self._entries.setdefault(container_id, [])

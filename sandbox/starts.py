@@ -6,9 +6,9 @@ import logging
 import secrets
 
 import anyio
+
 from agent_client.client import AgentClient
 from agent_client.errors import AgentError
-
 from protos import timestamps
 from protos.gen import grpc as agent_pb
 from protos.gen.containerd import events as events_pb
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 def guest_exec_id() -> str:
-    """A name for an exec in the guest: fresh, as Kata's are, so that no client's id can be mistaken for a container's."""
+    """A name for an exec in the guest: fresh, as Kata's are, so no client's id is mistaken for a container's."""
     return secrets.token_hex(16)
 
 

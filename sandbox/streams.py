@@ -7,9 +7,9 @@ import time
 from collections.abc import Awaitable, Callable
 
 import anyio
+
 from agent_client.client import AgentClient
 from agent_client.errors import AgentError
-
 from sandbox.interface import Stdio
 
 #: Bytes asked for per call: a pipe's half, well below ttrpc's 4 MiB.

@@ -43,6 +43,8 @@ def run(
     status = 1
     try:
         _name_process()
+        # Until the loop handles it, a request for a stack dump must not end the process.
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         told = settings.read(invocation, os.environ)
         prepare()
         _run_loop(serve(told, socket.socket(fileno=LISTENER_FD)), handler)

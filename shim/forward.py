@@ -6,11 +6,12 @@ known; to the log where there is neither, as under CRI-O.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import subprocess
+from contextlib import suppress
 from typing import Any
 
-import anyio
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
@@ -81,13 +82,31 @@ class BinaryForward:
         command += ["--topic", envelope.topic, "--namespace", envelope.namespace]
         data = encode(envelope.event) if envelope.event is not None else b""
         try:
-            with anyio.fail_after(TIMEOUT):
-                await anyio.run_process(command, input=data, stderr=subprocess.PIPE)
-        except subprocess.CalledProcessError as error:
-            reason = error.stderr.decode(errors="replace").strip() or f"exit status {error.returncode}"
-            raise UndeliveredError(f"{self._binary} publish: {reason}") from error
+            status, complaint = await _run(command, data)
         except OSError as error:
             raise UndeliveredError(f"{self._binary} publish: {error}") from error
+        if status:
+            reason = complaint.decode(errors="replace").strip() or f"exit status {status}"
+            raise UndeliveredError(f"{self._binary} publish: {reason}")
+
+
+async def _run(command: list[str], data: bytes) -> tuple[int, bytes]:
+    """Run `command` with `data` on its input; return its exit status and standard error.
+
+    Raises `OSError`, also when it does not end in time.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            _, complaint = await process.communicate(data)
+    except BaseException:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        raise
+    return process.returncode or 0, complaint
 
 
 class LogForward:

@@ -79,15 +79,22 @@ def _install_library(layout: Layout, manifest: Manifest) -> None:
     manifest.make_parents(layout.venv)
     requirements = make_venv.dependencies(PROJECT / "pyproject.toml")
     make_venv.make(target, requirements, installer=PROJECT / "build" / "venv" / "bin" / "python")
-    for script_file in (target / "bin").iterdir():
-        # Console scripts name the directory of the installation, which DESTDIR is not; nobody needs them.
-        if not script_file.name.startswith("python"):
-            script_file.unlink()
+    _forget_destdir(target)
     site = layout.at(Path(_site(layout)))
     for package in packages():
         shutil.copytree(package, site / package.name, ignore=shutil.ignore_patterns("__pycache__", "*.proto"))
     make_venv.compile_trees(target / "bin" / "python", [site], strip=layout.destdir)
     manifest.add_tree(layout.venv)
+
+
+def _forget_destdir(environment: Path) -> None:
+    """Remove what names the directory we install to, which DESTDIR would make wrong, and which nobody needs."""
+    for script_file in (environment / "bin").iterdir():
+        if not script_file.name.startswith("python"):
+            script_file.unlink()
+    settings = environment / "pyvenv.cfg"
+    kept = [line for line in settings.read_text().splitlines() if not line.startswith("command")]
+    settings.write_text("\n".join(kept) + "\n")
 
 
 def _install_configuration(layout: Layout, manifest: Manifest, *, may_replace: bool) -> None:

@@ -11,10 +11,10 @@ failed=
 check() {
     title=$1
     shift
-    began=$(now_ms)
+    from=$(now_ms)
     output=$("$@" 2>&1)
     status=$?
-    printf '   %-34s %s  %s\n' "$title" "$(seconds $(($(now_ms) - began)))" "$(printf '%s\n' "$output" | tail -n 1)"
+    printf '   %-34s %s  %s\n' "$title" "$(seconds $(($(now_ms) - from)))" "$(printf '%s\n' "$output" | tail -n 1)"
     [ $status = 0 ] && return
     failed="$failed $title"
     printf '%s\n' "$output"

@@ -42,7 +42,7 @@ def environment() -> dict[str, str]:
 
 
 def make(directory: Path, requirements: list[str], installer: Path | None = None) -> None:
-    """Make an environment in `directory` with `requirements`, compiled; raises `CalledProcessError`.
+    """Make an environment in `directory` with `requirements`, not yet compiled; raises `CalledProcessError`.
 
     Without `installer` the environment gets a pip of its own; with one (a Python that has pip) it stays without.
     """
@@ -52,8 +52,7 @@ def make(directory: Path, requirements: list[str], installer: Path | None = None
     subprocess.run([PYTHON, "-I", "-m", "venv", *without, str(directory)], check=True, env=env)
     pip = [str(installer), "-m", "pip", "--python", str(python)] if installer else [str(python), "-m", "pip"]
     options = ["--no-input", "--disable-pip-version-check", "--quiet"]
-    subprocess.run([*pip, *options, "install", *requirements], check=True, env=env)
-    compile_trees(python, [directory / "lib"])
+    subprocess.run([*pip, *options, "install", "--no-compile", *requirements], check=True, env=env)
 
 
 def compile_trees(python: Path, directories: Iterable[Path], strip: Path | None = None) -> None:
@@ -88,6 +87,7 @@ def main() -> int:
         shutil.rmtree(VENV)
     try:
         make(VENV, requirements)
+        compile_trees(VENV / "bin" / "python", [VENV / "lib"])
     except subprocess.CalledProcessError as error:
         print(f"{' '.join(map(str, error.cmd[:4]))} ...: exit status {error.returncode}", file=sys.stderr)
         return 1

@@ -1,7 +1,7 @@
-"""What the first process does before it serves: the kernel's file systems, the loopback link, the end of the machine.
+"""What the first process does around serving: the kernel's file systems, the loopback link, the machine's end.
 
-The order and the mounts are those that Kata's agent has as init ("init_daemon"): proc, sys, dev, run, cgroup v2. What an
-initrd mounted already is left as it is.
+The order and the mounts are those that Kata's agent has as init ("init_daemon"): proc, sys, dev, run, cgroup v2.
+What an initrd mounted already is left as it is.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def bring_up_loopback() -> None:
 
 
 def power_off(has_acpi: bool | None = None) -> None:
-    """End the machine: power off by ACPI, or restart where there is none (a VMM started with `-no-reboot` then exits)."""
+    """End the machine: power off by ACPI, or restart where there is none (with `-no-reboot` a VMM then exits)."""
     os.sync()
     if has_acpi is None:
         has_acpi = os.path.isdir("/sys/firmware/acpi")

@@ -17,13 +17,15 @@ class Options:
     `log_level` is a name; `hotplug_timeout` is in seconds; `pipe_size` is in bytes, 0 means the kernel's default.
     """
 
-    __slots__ = ("hotplug_timeout", "log_level", "pipe_size", "port")
+    __slots__ = ("developer", "hotplug_timeout", "log_level", "pipe_size", "port")
 
     def __init__(self) -> None:
         self.log_level = "info"
         self.hotplug_timeout = DEFAULT_HOTPLUG_TIMEOUT
         self.pipe_size = 0
         self.port = DEFAULT_PORT
+        #: Sessions from inside the guest are let in.
+        self.developer = False
 
 
 def parse(line: str) -> Options:
@@ -33,6 +35,8 @@ def parse(line: str) -> Options:
         key, _, value = word.partition("=")
         if key == "agent.log" and value:
             options.log_level = value
+        elif word == "agent.devmode":
+            options.developer = True
         elif key == "agent.hotplug_timeout":
             options.hotplug_timeout = float(_number(value, 1, 600) or DEFAULT_HOTPLUG_TIMEOUT)
         elif key == "agent.container_pipe_size":

@@ -47,9 +47,7 @@ REMOVE_TIMEOUT = 30.0
 class ContainerManager:
     """All containers, by id."""
 
-    def __init__(
-        self, layout: Layout, crun: Crun, launcher: Launcher, storages: StorageTable, oom: OomWatch
-    ) -> None:
+    def __init__(self, layout: Layout, crun: Crun, launcher: Launcher, storages: StorageTable, oom: OomWatch) -> None:
         self._layout = layout
         self._crun = crun
         self._launcher = launcher
@@ -191,9 +189,7 @@ class ContainerManager:
             await container.cgroup.freeze(after is State.PAUSED)
             container.become(after)
 
-    async def update(
-        self, container_id: str, resources: LinuxResources | None, online_cpus: frozenset[int]
-    ) -> None:
+    async def update(self, container_id: str, resources: LinuxResources | None, online_cpus: frozenset[int]) -> None:
         """Set new limits; what the resources do not name stays."""
         container = self.get(container_id)
         document = resources_json(resources, online_cpus)

@@ -101,8 +101,7 @@ def _block_io(block: LinuxBlockIo | None) -> Json:
     values: Json = {
         "weight": block.weight,
         "weightDevice": [
-            {"major": device.major, "minor": device.minor, "weight": device.weight}
-            for device in block.weight_device
+            {"major": device.major, "minor": device.minor, "weight": device.weight} for device in block.weight_device
         ],
         "throttleReadBpsDevice": _throttles(block.throttle_read_bps_device),
         "throttleWriteBpsDevice": _throttles(block.throttle_write_bps_device),

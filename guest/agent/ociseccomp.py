@@ -1,4 +1,4 @@
-"""OCI seccomp profiles: from the protocol's message to the runtime-spec JSON, for a crun built with libseccomp. Pure."""
+"""OCI seccomp profiles: from `grpc.LinuxSeccomp` to the runtime-spec JSON. Pure."""
 
 from __future__ import annotations
 

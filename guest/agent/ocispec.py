@@ -74,9 +74,7 @@ def spec_json(spec: Spec | None, container_id: str, around: Surroundings) -> Jso
         "root": {"path": root, "readonly": spec.root.readonly},
         "mounts": _mounts(spec.mounts, around.layout),
         "linux": _linux(spec.linux, container_id, around),
-        "annotations": {
-            key: value for key, value in spec.annotations.items() if not key.startswith(_CRUN_ANNOTATIONS)
-        },
+        "annotations": {key: value for key, value in spec.annotations.items() if not key.startswith(_CRUN_ANNOTATIONS)},
     }
     if spec.hostname and not around.hostname:
         result["hostname"] = spec.hostname

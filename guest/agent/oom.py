@@ -12,6 +12,7 @@ import select
 from collections import OrderedDict
 
 from guest.agent.cgroup import flat_keyed
+from guest.agent.errors import FailedPreconditionError
 from guest.agent.log import log
 
 MAX_PENDING = 1024
@@ -35,6 +36,7 @@ class OomWatch:
         self._epoll = select.epoll()
         self._watched: dict[int, _Watched] = {}
         self._pending: OrderedDict[str, None] = OrderedDict()
+        self._ended = False
         self._waiters: list[asyncio.Future[None]] = []
         asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._on_change)
 
@@ -47,7 +49,11 @@ class OomWatch:
             return
         watched = self._watched[fd] = _Watched(container_id, fd)
         watched.kills = _kills(fd)
-        self._epoll.register(fd, select.EPOLLPRI)
+        try:
+            self._epoll.register(fd, select.EPOLLPRI)
+        except OSError as error:
+            # Only `check` sees kills then, at the container's end.
+            log.warning("container %s: OOM events come late: %s", container_id, error.strerror)
 
     def check(self, container_id: str) -> None:
         """Look now, for an event that must come before the container's exit is reported."""
@@ -63,8 +69,13 @@ class OomWatch:
             os.close(fd)
 
     async def next_event(self) -> str:
-        """The id of a container in which the kernel has killed for want of memory; waits for one."""
+        """The id of a container in which the kernel has killed for want of memory; waits for one.
+
+        Raises `FailedPreconditionError` when `end` says that there won't be any.
+        """
         while not self._pending:
+            if self._ended:
+                raise FailedPreconditionError("the sandbox is gone")
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
             try:
@@ -72,6 +83,11 @@ class OomWatch:
             finally:
                 self._waiters.remove(waiter)
         return self._pending.popitem(last=False)[0]
+
+    def end(self) -> None:
+        """No more events will come: who waits is told so."""
+        self._ended = True
+        self._wake()
 
     def close(self) -> None:
         """Stop watching everything."""
@@ -102,6 +118,9 @@ class OomWatch:
         if len(self._pending) >= MAX_PENDING:
             self._pending.popitem(last=False)
         self._pending[container_id] = None
+        self._wake()
+
+    def _wake(self) -> None:
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from contextlib import AsyncExitStack
@@ -40,9 +41,7 @@ RESOLV_CONF = "/etc/resolv.conf"
 class Sandbox:
     """One pod. Before `create` there is none, and no container can be made; it can be created once."""
 
-    def __init__(
-        self, layout: Layout, reaper: Reaper, storages: StorageTable, containers: ContainerManager
-    ) -> None:
+    def __init__(self, layout: Layout, reaper: Reaper, storages: StorageTable, containers: ContainerManager) -> None:
         self._layout = layout
         self._reaper = reaper
         self._storages = storages
@@ -50,6 +49,7 @@ class Sandbox:
         self._namespaces = SharedNamespaces(f"{layout.sandbox}/ns")
         self._hostname = ""
         self._shares_pids = False
+        self._sharing_pids = asyncio.Lock()
         self._pid_holder: Container | None = None
         self._is_up = False
         self._is_claimed = False
@@ -76,9 +76,7 @@ class Sandbox:
         self._shares_pids = request.sandbox_pidns
         self._is_up = True
 
-    async def _set_up(
-        self, request: CreateSandboxRequest, name: str, dns: str, undo: AsyncExitStack
-    ) -> None:
+    async def _set_up(self, request: CreateSandboxRequest, name: str, dns: str, undo: AsyncExitStack) -> None:
         for module in request.kernel_modules:
             await modules.load(module.name, module.parameters, self._reaper)
         await self._storages.attach_all(SANDBOX, request.storages)
@@ -94,28 +92,37 @@ class Sandbox:
         """Make a container of this pod."""
         if not self._is_up:
             raise FailedPreconditionError("there is no sandbox")
-        shares_pids = self._shares_pids or request.sandbox_pidns
+        if not (self._shares_pids or request.sandbox_pidns):
+            await self._create_container(request, pid="")
+            return
+        # One at a time, so that just one container becomes the holder.
+        async with self._sharing_pids:
+            pid = self._pid_namespace()
+            container = await self._create_container(request, pid)
+            if not pid:
+                self._pid_holder = container
+
+    async def _create_container(self, request: CreateContainerRequest, pid: str) -> Container:
         around = Surroundings(
             self._layout,
             ipc=self._namespaces.path("ipc"),
             uts=self._namespaces.path("uts"),
-            pid=self._pid_namespace() if shares_pids else "",
+            pid=pid,
             hostname=self._hostname,
             online_cpus=self.online_cpus(),
         )
-        container = await self._containers.create(
+        return await self._containers.create(
             request.container_id, request.exec_id, request.oci, request.storages, around
         )
-        if shares_pids and self._pid_holder is None:
-            self._pid_holder = container
 
     def _pid_namespace(self) -> str:
-        """The shared pid namespace; empty for the first container that shares, whose init (a pod's pause) holds it."""
+        """The shared pid namespace; empty for the first container that shares, whose init (a pod's pause) holds it.
+
+        When that init ends the kernel kills all in the namespace, so the next container begins a new one.
+        """
         holder = self._pid_holder
-        if holder is None:
+        if holder is None or holder.state is State.STOPPED:
             return ""
-        if holder.state is State.STOPPED:
-            raise FailedPreconditionError(f"container {holder.id}, which holds the pod's pid namespace, has ended")
         return f"{self._layout.proc}/{holder.init.pid}/ns/pid"
 
     def online_cpus(self) -> frozenset[int]:
@@ -139,7 +146,7 @@ class Sandbox:
 
 
 def resolv_conf(lines: list[str]) -> str:
-    """The text of resolv.conf for the protocol's lines (`nameserver 10.96.0.10`); refuses what would break out of one."""
+    """The text of resolv.conf for lines like `nameserver 10.96.0.10`; refuses what would break out of one."""
     if len(lines) > MAX_DNS_LINES:
         raise InvalidArgumentError(f"{len(lines)} dns lines are too many")
     for line in lines:

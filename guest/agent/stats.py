@@ -99,9 +99,7 @@ def _block_io(cgroup: Cgroup) -> BlkioStats:
     )
 
 
-def _entries(
-    stat: dict[str, dict[str, int]], operations: tuple[tuple[str, str], ...]
-) -> list[BlkioStatsEntry]:
+def _entries(stat: dict[str, dict[str, int]], operations: tuple[tuple[str, str], ...]) -> list[BlkioStatsEntry]:
     result: list[BlkioStatsEntry] = []
     for device, values in stat.items():
         major, _, minor = device.partition(":")

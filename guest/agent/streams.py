@@ -80,7 +80,8 @@ class OutputStream:
     async def _readable(self) -> bool:
         """Wait until there may be data; False if the stream counts as ended."""
         loop = asyncio.get_running_loop()
-        self._waiter = waiter = loop.create_future()
+        waiter: asyncio.Future[bool] = loop.create_future()
+        self._waiter = waiter
         loop.add_reader(self._fd, self._settle, True)
         if self._writer_exited:
             self._start_quiet_timer(waiter)
@@ -154,7 +155,8 @@ class InputStream:
 
     async def _writable(self) -> None:
         loop = asyncio.get_running_loop()
-        self._waiter = waiter = loop.create_future()
+        waiter: asyncio.Future[bool] = loop.create_future()
+        self._waiter = waiter
         loop.add_writer(self._fd, self._settle)
         try:
             await waiter

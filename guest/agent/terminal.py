@@ -1,6 +1,6 @@
 """Terminals: crun makes one inside the container and hands its master end over on a UNIX socket (SCM_RIGHTS).
 
-That is the OCI runtimes' console socket, see docs/terminals.md of runc; crun connects, sends one descriptor, and is done.
+That is the OCI runtimes' console socket, see docs/terminals.md of runc; crun connects and sends one descriptor.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class ConsoleSocket:
 async def _received(connection: socket.socket) -> int:
     """The first descriptor that comes on `connection`; further ones are closed."""
     loop = asyncio.get_running_loop()
-    readable = loop.create_future()
-    loop.add_reader(connection, lambda: readable.done() or readable.set_result(None))
+    readable: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(connection, _resolve, readable)
     try:
         await readable
     finally:
@@ -71,6 +71,11 @@ async def _received(connection: socket.socket) -> int:
         raise InternalError("crun handed over no terminal")
     os.set_blocking(fds[0], False)
     return fds[0]
+
+
+def _resolve(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 def resize(fd: int, rows: int, columns: int) -> None:

@@ -12,6 +12,7 @@ from guest.image.errors import BuildError
 
 DEBIAN_PACKAGES = {
     "apt-cache": "apt",
+    "apt-config": "apt",
     "apt-get": "apt",
     "dpkg-deb": "dpkg",
     "lz4": "lz4",
@@ -46,9 +47,7 @@ def require_all() -> None:
         raise BuildError(f"programs are missing: install them with `apt-get install {' '.join(sorted(missing))}`")
 
 
-def run(
-    argv: Sequence[str], *, timeout: float, env: Mapping[str, str] | None = None, cwd: Path | None = None
-) -> bytes:
+def run(argv: Sequence[str], *, timeout: float, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> bytes:
     """Run one program to its end and return its standard output.
 
     `argv[0]` is a key of DEBIAN_PACKAGES or an absolute path; `timeout` is in seconds. Raises BuildError with the
@@ -62,7 +61,7 @@ def run(
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=timeout,
-            env={"PATH": os.environ.get("PATH", os.defpath) + os.pathsep + _SBIN, "LC_ALL": "C.UTF-8", **(env or {})},
+            env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
             cwd=cwd,
             check=False,
         )

@@ -120,7 +120,7 @@ class FileSink:
 
 
 def open_fifo(path: str) -> PipeSink:
-    """The write side of a FIFO that containerd made, whether or not somebody reads it; raises `InvalidArgumentError`."""
+    """The write side of a FIFO, whether or not somebody reads it; raises `InvalidArgumentError`."""
     try:
         keep = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:

@@ -5,8 +5,8 @@
         client = await AgentClient.connect(agent.url, timeout=5)
 
 It serves `grpc.AgentService` and `grpc.Health` over ttrpc as a guest does, on a plain UNIX socket (`kind="unix"`),
-behind the virtio-serial preamble (`"serial"`) or behind `CONNECT` (`"hvsock"`). Containers and processes are plain objects to
-look at and to steer; calls are recorded; faults are armed by RPC name.
+behind the virtio-serial preamble (`"serial"`) or behind `CONNECT` (`"hvsock"`). Containers and processes are plain
+objects to look at and to steer; calls are recorded; faults are armed by RPC name.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from grpclib.const import Status
 from protos.codec import MessageCodec
 from protos.gen import grpc as pb
 from protos.gen import types, wellknown
+from ttrpc.fdtransport import FdTransport
 from ttrpc.server import Server
 
 #: How long a test waits for something to happen before it fails, in seconds.
@@ -178,14 +179,17 @@ class FakeAgent:
         self.routes: list[types.Route] = []
         self.entropy = bytearray()
         self.clock: tuple[int, int] | None = None
+        #: The ports that hybrid vsock clients asked for.
         self.ports: list[int] = []
+        #: A client's greeting has come; a client that got no answer has gone.
+        self.greeted = asyncio.Event()
+        self.left = asyncio.Event()
         self._scripts: dict[tuple[str, str], Script] = {}
         self._faults: dict[str, Fault] = {}
         self._ooms: asyncio.Queue[str] = asyncio.Queue()
         self._news = asyncio.Condition()
         self._stack = AsyncExitStack()
-        # uvloop's transports are not asyncio.WriteTransport's children.
-        self._transports: list[Any] = []
+        self._transports: list[FdTransport] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._refusing = False
 
@@ -243,12 +247,19 @@ class FakeAgent:
             self._spawn(self._welcome(connection))
 
     async def _welcome(self, connection: socket.socket) -> None:
-        if self._refusing or not await self._handshake(connection):
+        try:
+            welcome = not self._refusing and await self._handshake(connection)
+        except OSError:
+            welcome = False
+        except BaseException:
+            connection.close()
+            raise
+        if not welcome:
             connection.close()
             return
         loop = asyncio.get_running_loop()
-        transport, _ = await loop.connect_accepted_socket(self._server.protocol, connection)
-        self._transports.append(transport)
+        # uvloop's own transports are lost when a test ends while they are being made; this one is there at once.
+        self._transports.append(FdTransport(loop, connection.detach(), self._server.protocol()))
 
     async def _handshake(self, connection: socket.socket) -> bool:
         """Play the guest's or the VMM's part; False when the client went away."""
@@ -263,9 +274,12 @@ class FakeAgent:
                 return False
             seen += data
         assert seen.startswith(bytes(16)) or self.kind == "hvsock", "the preamble begins with 16 NUL bytes"
+        self.greeted.set()
         await loop.sock_sendall(connection, self.noise)
         if self.mute:
-            return await loop.sock_recv(connection, 1) != b""
+            await loop.sock_recv(connection, 1)
+            self.left.set()
+            return False
         if self.kind == "hvsock":
             self.ports.append(int(found[1]))
         answer = b"OK " + (found[1] if self.kind == "serial" else b"49152") + b"\n"

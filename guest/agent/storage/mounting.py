@@ -14,9 +14,7 @@ from guest.agent.mountopts import MountOptions
 DIRECTORY_MODE = 0o755
 
 
-def mount_in(
-    layout: Layout, source: str, mount_point: str, fstype: str, options: MountOptions
-) -> Callable[[], None]:
+def mount_in(layout: Layout, source: str, mount_point: str, fstype: str, options: MountOptions) -> Callable[[], None]:
     """Mount on a directory in Kata's tree, made if missing; returns the undoing."""
     fd = open_directory(layout.shared_run, mount_point, DIRECTORY_MODE)
     try:

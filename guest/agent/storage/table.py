@@ -51,7 +51,7 @@ class StorageTable:
         return list(self._attached)
 
     async def attach_all(self, owner: str, storages: Iterable[Storage]) -> None:
-        """Attach all for `owner`, a container id or `SANDBOX`, or none: what was attached before a failure is released."""
+        """Attach all for `owner`, a container id or `SANDBOX`, or none: a failure releases what was attached."""
         async with self._lock:
             try:
                 for storage in storages:

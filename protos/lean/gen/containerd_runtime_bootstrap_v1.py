@@ -36,23 +36,23 @@ class BootstrapParams(Message):
 
     def _write(self, out):
         if self.instance_id:
-            put_text(out, b"\n", self.instance_id)
+            put_text(out, b'\n', self.instance_id)
         if self.namespace:
-            put_text(out, b"\x12", self.namespace)
+            put_text(out, b'\x12', self.namespace)
         if self.log_level:
-            put_int32(out, b"\x18", self.log_level)
+            put_int32(out, b'\x18', self.log_level)
         if self.containerd_version:
             put_text(out, b'"', self.containerd_version)
         if self.containerd_ttrpc_address:
-            put_text(out, b"*", self.containerd_ttrpc_address)
+            put_text(out, b'*', self.containerd_ttrpc_address)
         if self.containerd_grpc_address:
-            put_text(out, b"2", self.containerd_grpc_address)
+            put_text(out, b'2', self.containerd_grpc_address)
         if self.containerd_binary:
-            put_text(out, b":", self.containerd_binary)
+            put_text(out, b':', self.containerd_binary)
         for value in each(self.extensions):
-            put_message(out, b"B", Extension, value)
+            put_message(out, b'B', Extension, value)
         if self.socket_dir is not None:
-            put_text(out, b"J", self.socket_dir)
+            put_text(out, b'J', self.socket_dir)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -84,7 +84,7 @@ class Extension(Message):
 
     def _write(self, out):
         if self.value is not None:
-            put_message(out, b"\n", wellknown.Any, self.value)
+            put_message(out, b'\n', wellknown.Any, self.value)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -104,11 +104,11 @@ class BootstrapResult(Message):
 
     def _write(self, out):
         if self.version:
-            put_int32(out, b"\x08", self.version)
+            put_int32(out, b'\x08', self.version)
         if self.address:
-            put_text(out, b"\x12", self.address)
+            put_text(out, b'\x12', self.address)
         if self.protocol:
-            put_text(out, b"\x1a", self.protocol)
+            put_text(out, b'\x1a', self.protocol)
         if self.capabilities:
             body = bytearray()
             for value in self.capabilities:
@@ -117,8 +117,8 @@ class BootstrapResult(Message):
         for key, value in self.metadata.items():
             body = bytearray()
             put_text(body, b"\n", key)
-            put_text(body, b"\x12", value)
-            put_bytes(out, b"*", body)
+            put_text(body, b'\x12', value)
+            put_bytes(out, b'*', body)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):

@@ -23,25 +23,25 @@ class CreateTaskRequest(Message):
 
     def _write(self, out):
         if self.id:
-            put_text(out, b"\n", self.id)
+            put_text(out, b'\n', self.id)
         if self.bundle:
-            put_text(out, b"\x12", self.bundle)
+            put_text(out, b'\x12', self.bundle)
         for value in each(self.rootfs):
-            put_message(out, b"\x1a", containerd_types.Mount, value)
+            put_message(out, b'\x1a', containerd_types.Mount, value)
         if self.terminal:
-            put_bool(out, b" ", self.terminal)
+            put_bool(out, b' ', self.terminal)
         if self.stdin:
-            put_text(out, b"*", self.stdin)
+            put_text(out, b'*', self.stdin)
         if self.stdout:
-            put_text(out, b"2", self.stdout)
+            put_text(out, b'2', self.stdout)
         if self.stderr:
-            put_text(out, b":", self.stderr)
+            put_text(out, b':', self.stderr)
         if self.checkpoint:
-            put_text(out, b"B", self.checkpoint)
+            put_text(out, b'B', self.checkpoint)
         if self.parent_checkpoint:
-            put_text(out, b"J", self.parent_checkpoint)
+            put_text(out, b'J', self.parent_checkpoint)
         if self.options is not None:
-            put_message(out, b"R", wellknown.Any, self.options)
+            put_message(out, b'R', wellknown.Any, self.options)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -75,7 +75,7 @@ class CreateTaskResponse(Message):
 
     def _write(self, out):
         if self.pid:
-            put_uint32(out, b"\x08", self.pid)
+            put_uint32(out, b'\x08', self.pid)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -92,9 +92,9 @@ class DeleteRequest(Message):
 
     def _write(self, out):
         if self.id:
-            put_text(out, b"\n", self.id)
+            put_text(out, b'\n', self.id)
         if self.exec_id:
-            put_text(out, b"\x12", self.exec_id)
+            put_text(out, b'\x12', self.exec_id)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -114,11 +114,11 @@ class DeleteResponse(Message):
 
     def _write(self, out):
         if self.pid:
-            put_uint32(out, b"\x08", self.pid)
+            put_uint32(out, b'\x08', self.pid)
         if self.exit_status:
-            put_uint32(out, b"\x10", self.exit_status)
+            put_uint32(out, b'\x10', self.exit_status)
         if self.exited_at is not None:
-            put_message(out, b"\x1a", wellknown.Timestamp, self.exited_at)
+            put_message(out, b'\x1a', wellknown.Timestamp, self.exited_at)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -144,19 +144,19 @@ class ExecProcessRequest(Message):
 
     def _write(self, out):
         if self.id:
-            put_text(out, b"\n", self.id)
+            put_text(out, b'\n', self.id)
         if self.exec_id:
-            put_text(out, b"\x12", self.exec_id)
+            put_text(out, b'\x12', self.exec_id)
         if self.terminal:
-            put_bool(out, b"\x18", self.terminal)
+            put_bool(out, b'\x18', self.terminal)
         if self.stdin:
             put_text(out, b'"', self.stdin)
         if self.stdout:
-            put_text(out, b"*", self.stdout)
+            put_text(out, b'*', self.stdout)
         if self.stderr:
-            put_text(out, b"2", self.stderr)
+            put_text(out, b'2', self.stderr)
         if self.spec is not None:
-            put_message(out, b":", wellknown.Any, self.spec)
+            put_message(out, b':', wellknown.Any, self.spec)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -191,13 +191,13 @@ class ResizePtyRequest(Message):
 
     def _write(self, out):
         if self.id:
-            put_text(out, b"\n", self.id)
+            put_text(out, b'\n', self.id)
         if self.exec_id:
-            put_text(out, b"\x12", self.exec_id)
+            put_text(out, b'\x12', self.exec_id)
         if self.width:
-            put_uint32(out, b"\x18", self.width)
+            put_uint32(out, b'\x18', self.width)
         if self.height:
-            put_uint32(out, b" ", self.height)
+            put_uint32(out, b' ', self.height)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -220,9 +220,9 @@ class StateRequest(Message):
 
     def _write(self, out):
         if self.id:
-            put_text(out, b"\n", self.id)
+            put_text(out, b'\n', self.id)
         if self.exec_id:
-            put_text(out, b"\x12", self.exec_id)
+            put_text(out, b'\x12', self.exec_id)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -250,27 +250,27 @@ class StateResponse(Message):
 
     def _write(self, out):
         if self.id:
-            put_text(out, b"\n", self.id)
+            put_text(out, b'\n', self.id)
         if self.bundle:
-            put_text(out, b"\x12", self.bundle)
+            put_text(out, b'\x12', self.bundle)
         if self.pid:
-            put_uint32(out, b"\x18", self.pid)
+            put_uint32(out, b'\x18', self.pid)
         if self.status:
-            put_int32(out, b" ", self.status)
+            put_int32(out, b' ', self.status)
         if self.stdin:
-            put_text(out, b"*", self.stdin)
+            put_text(out, b'*', self.stdin)
         if self.stdout:
-            put_text(out, b"2", self.stdout)
+            put_text(out, b'2', self.stdout)
         if self.stderr:
-            put_text(out, b":", self.stderr)
+            put_text(out, b':', self.stderr)
         if self.terminal:
-            put_bool(out, b"@", self.terminal)
+            put_bool(out, b'@', self.terminal)
         if self.exit_status:
-            put_uint32(out, b"H", self.exit_status)
+            put_uint32(out, b'H', self.exit_status)
         if self.exited_at is not None:
-            put_message(out, b"R", wellknown.Timestamp, self.exited_at)
+            put_message(out, b'R', wellknown.Timestamp, self.exited_at)
         if self.exec_id:
-            put_text(out, b"Z", self.exec_id)
+            put_text(out, b'Z', self.exec_id)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -309,13 +309,13 @@ class KillRequest(Message):
 
     def _write(self, out):
         if self.id:
-            put_text(out, b"\n", self.id)
+            put_text(out, b'\n', self.id)
         if self.exec_id:
-            put_text(out, b"\x12", self.exec_id)
+            put_text(out, b'\x12', self.exec_id)
         if self.signal:
-            put_uint32(out, b"\x18", self.signal)
+            put_uint32(out, b'\x18', self.signal)
         if self.all:
-            put_bool(out, b" ", self.all)
+            put_bool(out, b' ', self.all)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -339,11 +339,11 @@ class CloseIoRequest(Message):
 
     def _write(self, out):
         if self.id:
-            put_text(out, b"\n", self.id)
+            put_text(out, b'\n', self.id)
         if self.exec_id:
-            put_text(out, b"\x12", self.exec_id)
+            put_text(out, b'\x12', self.exec_id)
         if self.stdin:
-            put_bool(out, b"\x18", self.stdin)
+            put_bool(out, b'\x18', self.stdin)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -363,7 +363,7 @@ class PidsRequest(Message):
 
     def _write(self, out):
         if self.id:
-            put_text(out, b"\n", self.id)
+            put_text(out, b'\n', self.id)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -379,7 +379,7 @@ class PidsResponse(Message):
 
     def _write(self, out):
         for value in each(self.processes):
-            put_message(out, b"\n", containerd_v1_types.ProcessInfo, value)
+            put_message(out, b'\n', containerd_v1_types.ProcessInfo, value)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -397,11 +397,11 @@ class CheckpointTaskRequest(Message):
 
     def _write(self, out):
         if self.id:
-            put_text(out, b"\n", self.id)
+            put_text(out, b'\n', self.id)
         if self.path:
-            put_text(out, b"\x12", self.path)
+            put_text(out, b'\x12', self.path)
         if self.options is not None:
-            put_message(out, b"\x1a", wellknown.Any, self.options)
+            put_message(out, b'\x1a', wellknown.Any, self.options)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -423,14 +423,14 @@ class UpdateTaskRequest(Message):
 
     def _write(self, out):
         if self.id:
-            put_text(out, b"\n", self.id)
+            put_text(out, b'\n', self.id)
         if self.resources is not None:
-            put_message(out, b"\x12", wellknown.Any, self.resources)
+            put_message(out, b'\x12', wellknown.Any, self.resources)
         for key, value in self.annotations.items():
             body = bytearray()
             put_text(body, b"\n", key)
-            put_text(body, b"\x12", value)
-            put_bytes(out, b"\x1a", body)
+            put_text(body, b'\x12', value)
+            put_bytes(out, b'\x1a', body)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -452,9 +452,9 @@ class StartRequest(Message):
 
     def _write(self, out):
         if self.id:
-            put_text(out, b"\n", self.id)
+            put_text(out, b'\n', self.id)
         if self.exec_id:
-            put_text(out, b"\x12", self.exec_id)
+            put_text(out, b'\x12', self.exec_id)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -472,7 +472,7 @@ class StartResponse(Message):
 
     def _write(self, out):
         if self.pid:
-            put_uint32(out, b"\x08", self.pid)
+            put_uint32(out, b'\x08', self.pid)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -489,9 +489,9 @@ class WaitRequest(Message):
 
     def _write(self, out):
         if self.id:
-            put_text(out, b"\n", self.id)
+            put_text(out, b'\n', self.id)
         if self.exec_id:
-            put_text(out, b"\x12", self.exec_id)
+            put_text(out, b'\x12', self.exec_id)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -510,9 +510,9 @@ class WaitResponse(Message):
 
     def _write(self, out):
         if self.exit_status:
-            put_uint32(out, b"\x08", self.exit_status)
+            put_uint32(out, b'\x08', self.exit_status)
         if self.exited_at is not None:
-            put_message(out, b"\x12", wellknown.Timestamp, self.exited_at)
+            put_message(out, b'\x12', wellknown.Timestamp, self.exited_at)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -530,7 +530,7 @@ class StatsRequest(Message):
 
     def _write(self, out):
         if self.id:
-            put_text(out, b"\n", self.id)
+            put_text(out, b'\n', self.id)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -546,7 +546,7 @@ class StatsResponse(Message):
 
     def _write(self, out):
         if self.stats is not None:
-            put_message(out, b"\n", wellknown.Any, self.stats)
+            put_message(out, b'\n', wellknown.Any, self.stats)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -562,7 +562,7 @@ class ConnectRequest(Message):
 
     def _write(self, out):
         if self.id:
-            put_text(out, b"\n", self.id)
+            put_text(out, b'\n', self.id)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -580,11 +580,11 @@ class ConnectResponse(Message):
 
     def _write(self, out):
         if self.shim_pid:
-            put_uint32(out, b"\x08", self.shim_pid)
+            put_uint32(out, b'\x08', self.shim_pid)
         if self.task_pid:
-            put_uint32(out, b"\x10", self.task_pid)
+            put_uint32(out, b'\x10', self.task_pid)
         if self.version:
-            put_text(out, b"\x1a", self.version)
+            put_text(out, b'\x1a', self.version)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -605,9 +605,9 @@ class ShutdownRequest(Message):
 
     def _write(self, out):
         if self.id:
-            put_text(out, b"\n", self.id)
+            put_text(out, b'\n', self.id)
         if self.now:
-            put_bool(out, b"\x10", self.now)
+            put_bool(out, b'\x10', self.now)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -625,7 +625,7 @@ class PauseRequest(Message):
 
     def _write(self, out):
         if self.id:
-            put_text(out, b"\n", self.id)
+            put_text(out, b'\n', self.id)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -641,7 +641,7 @@ class ResumeRequest(Message):
 
     def _write(self, out):
         if self.id:
-            put_text(out, b"\n", self.id)
+            put_text(out, b'\n', self.id)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):

@@ -17,11 +17,11 @@ class Envelope(Message):
 
     def _write(self, out):
         if self.timestamp is not None:
-            put_message(out, b"\n", wellknown.Timestamp, self.timestamp)
+            put_message(out, b'\n', wellknown.Timestamp, self.timestamp)
         if self.namespace:
-            put_text(out, b"\x12", self.namespace)
+            put_text(out, b'\x12', self.namespace)
         if self.topic:
-            put_text(out, b"\x1a", self.topic)
+            put_text(out, b'\x1a', self.topic)
         if self.event is not None:
             put_message(out, b'"', wellknown.Any, self.event)
 
@@ -46,9 +46,9 @@ class RuntimeRequest(Message):
 
     def _write(self, out):
         if self.runtime_path:
-            put_text(out, b"\n", self.runtime_path)
+            put_text(out, b'\n', self.runtime_path)
         if self.options is not None:
-            put_message(out, b"\x12", wellknown.Any, self.options)
+            put_message(out, b'\x12', wellknown.Any, self.options)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -67,9 +67,9 @@ class RuntimeVersion(Message):
 
     def _write(self, out):
         if self.version:
-            put_text(out, b"\n", self.version)
+            put_text(out, b'\n', self.version)
         if self.revision:
-            put_text(out, b"\x12", self.revision)
+            put_text(out, b'\x12', self.revision)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -91,18 +91,18 @@ class RuntimeInfo(Message):
 
     def _write(self, out):
         if self.name:
-            put_text(out, b"\n", self.name)
+            put_text(out, b'\n', self.name)
         if self.version is not None:
-            put_message(out, b"\x12", RuntimeVersion, self.version)
+            put_message(out, b'\x12', RuntimeVersion, self.version)
         if self.options is not None:
-            put_message(out, b"\x1a", wellknown.Any, self.options)
+            put_message(out, b'\x1a', wellknown.Any, self.options)
         if self.features is not None:
             put_message(out, b'"', wellknown.Any, self.features)
         for key, value in self.annotations.items():
             body = bytearray()
             put_text(body, b"\n", key)
-            put_text(body, b"\x12", value)
-            put_bytes(out, b"*", body)
+            put_text(body, b'\x12', value)
+            put_bytes(out, b'*', body)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -129,11 +129,11 @@ class Metric(Message):
 
     def _write(self, out):
         if self.timestamp is not None:
-            put_message(out, b"\n", wellknown.Timestamp, self.timestamp)
+            put_message(out, b'\n', wellknown.Timestamp, self.timestamp)
         if self.id:
-            put_text(out, b"\x12", self.id)
+            put_text(out, b'\x12', self.id)
         if self.data is not None:
-            put_message(out, b"\x1a", wellknown.Any, self.data)
+            put_message(out, b'\x1a', wellknown.Any, self.data)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -156,11 +156,11 @@ class Mount(Message):
 
     def _write(self, out):
         if self.type:
-            put_text(out, b"\n", self.type)
+            put_text(out, b'\n', self.type)
         if self.source:
-            put_text(out, b"\x12", self.source)
+            put_text(out, b'\x12', self.source)
         if self.target:
-            put_text(out, b"\x1a", self.target)
+            put_text(out, b'\x1a', self.target)
         for value in each(self.options):
             put_text(out, b'"', value)
 
@@ -187,15 +187,15 @@ class ActiveMount(Message):
 
     def _write(self, out):
         if self.mount is not None:
-            put_message(out, b"\n", Mount, self.mount)
+            put_message(out, b'\n', Mount, self.mount)
         if self.mounted_at is not None:
-            put_message(out, b"\x12", wellknown.Timestamp, self.mounted_at)
+            put_message(out, b'\x12', wellknown.Timestamp, self.mounted_at)
         if self.mount_point:
-            put_text(out, b"\x1a", self.mount_point)
+            put_text(out, b'\x1a', self.mount_point)
         for key, value in self.data.items():
             body = bytearray()
             put_text(body, b"\n", key)
-            put_text(body, b"\x12", value)
+            put_text(body, b'\x12', value)
             put_bytes(out, b'"', body)
 
     def _merge(self, data, budget):
@@ -222,15 +222,15 @@ class ActivationInfo(Message):
 
     def _write(self, out):
         if self.name:
-            put_text(out, b"\n", self.name)
+            put_text(out, b'\n', self.name)
         for value in each(self.active):
-            put_message(out, b"\x12", ActiveMount, value)
+            put_message(out, b'\x12', ActiveMount, value)
         for value in each(self.system):
-            put_message(out, b"\x1a", Mount, value)
+            put_message(out, b'\x1a', Mount, value)
         for key, value in self.labels.items():
             body = bytearray()
             put_text(body, b"\n", key)
-            put_text(body, b"\x12", value)
+            put_text(body, b'\x12', value)
             put_bytes(out, b'"', body)
 
     def _merge(self, data, budget):
@@ -258,15 +258,15 @@ class Platform(Message):
 
     def _write(self, out):
         if self.os:
-            put_text(out, b"\n", self.os)
+            put_text(out, b'\n', self.os)
         if self.architecture:
-            put_text(out, b"\x12", self.architecture)
+            put_text(out, b'\x12', self.architecture)
         if self.variant:
-            put_text(out, b"\x1a", self.variant)
+            put_text(out, b'\x1a', self.variant)
         if self.os_version:
             put_text(out, b'"', self.os_version)
         for value in each(self.os_features):
-            put_text(out, b"*", value)
+            put_text(out, b'*', value)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -297,27 +297,27 @@ class Sandbox(Message):
 
     def _write(self, out):
         if self.sandbox_id:
-            put_text(out, b"\n", self.sandbox_id)
+            put_text(out, b'\n', self.sandbox_id)
         if self.runtime is not None:
-            put_message(out, b"\x12", SandboxRuntime, self.runtime)
+            put_message(out, b'\x12', SandboxRuntime, self.runtime)
         if self.spec is not None:
-            put_message(out, b"\x1a", wellknown.Any, self.spec)
+            put_message(out, b'\x1a', wellknown.Any, self.spec)
         for key, value in self.labels.items():
             body = bytearray()
             put_text(body, b"\n", key)
-            put_text(body, b"\x12", value)
+            put_text(body, b'\x12', value)
             put_bytes(out, b'"', body)
         if self.created_at is not None:
-            put_message(out, b"*", wellknown.Timestamp, self.created_at)
+            put_message(out, b'*', wellknown.Timestamp, self.created_at)
         if self.updated_at is not None:
-            put_message(out, b"2", wellknown.Timestamp, self.updated_at)
+            put_message(out, b'2', wellknown.Timestamp, self.updated_at)
         for key, value in self.extensions.items():
             body = bytearray()
             put_text(body, b"\n", key)
-            put_message(body, b"\x12", wellknown.Any, value)
-            put_bytes(out, b":", body)
+            put_message(body, b'\x12', wellknown.Any, value)
+            put_bytes(out, b':', body)
         if self.sandboxer:
-            put_text(out, b"R", self.sandboxer)
+            put_text(out, b'R', self.sandboxer)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -349,9 +349,9 @@ class SandboxRuntime(Message):
 
     def _write(self, out):
         if self.name:
-            put_text(out, b"\n", self.name)
+            put_text(out, b'\n', self.name)
         if self.options is not None:
-            put_message(out, b"\x12", wellknown.Any, self.options)
+            put_message(out, b'\x12', wellknown.Any, self.options)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):

@@ -32,25 +32,25 @@ class Process(Message):
 
     def _write(self, out):
         if self.container_id:
-            put_text(out, b"\n", self.container_id)
+            put_text(out, b'\n', self.container_id)
         if self.id:
-            put_text(out, b"\x12", self.id)
+            put_text(out, b'\x12', self.id)
         if self.pid:
-            put_uint32(out, b"\x18", self.pid)
+            put_uint32(out, b'\x18', self.pid)
         if self.status:
-            put_int32(out, b" ", self.status)
+            put_int32(out, b' ', self.status)
         if self.stdin:
-            put_text(out, b"*", self.stdin)
+            put_text(out, b'*', self.stdin)
         if self.stdout:
-            put_text(out, b"2", self.stdout)
+            put_text(out, b'2', self.stdout)
         if self.stderr:
-            put_text(out, b":", self.stderr)
+            put_text(out, b':', self.stderr)
         if self.terminal:
-            put_bool(out, b"@", self.terminal)
+            put_bool(out, b'@', self.terminal)
         if self.exit_status:
-            put_uint32(out, b"H", self.exit_status)
+            put_uint32(out, b'H', self.exit_status)
         if self.exited_at is not None:
-            put_message(out, b"R", wellknown.Timestamp, self.exited_at)
+            put_message(out, b'R', wellknown.Timestamp, self.exited_at)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -85,9 +85,9 @@ class ProcessInfo(Message):
 
     def _write(self, out):
         if self.pid:
-            put_uint32(out, b"\x08", self.pid)
+            put_uint32(out, b'\x08', self.pid)
         if self.info is not None:
-            put_message(out, b"\x12", wellknown.Any, self.info)
+            put_message(out, b'\x12', wellknown.Any, self.info)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):

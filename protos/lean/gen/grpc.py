@@ -37,27 +37,27 @@ class CreateContainerRequest(Message):
 
     def _write(self, out):
         if self.container_id:
-            put_text(out, b"\n", self.container_id)
+            put_text(out, b'\n', self.container_id)
         if self.exec_id:
-            put_text(out, b"\x12", self.exec_id)
+            put_text(out, b'\x12', self.exec_id)
         if self.string_user is not None:
-            put_message(out, b"\x1a", StringUser, self.string_user)
+            put_message(out, b'\x1a', StringUser, self.string_user)
         for value in each(self.devices):
             put_message(out, b'"', Device, value)
         for value in each(self.storages):
-            put_message(out, b"*", Storage, value)
+            put_message(out, b'*', Storage, value)
         if self.oci is not None:
-            put_message(out, b"2", Spec, self.oci)
+            put_message(out, b'2', Spec, self.oci)
         if self.sandbox_pidns:
-            put_bool(out, b"8", self.sandbox_pidns)
+            put_bool(out, b'8', self.sandbox_pidns)
         for value in each(self.shared_mounts):
-            put_message(out, b"B", SharedMount, value)
+            put_message(out, b'B', SharedMount, value)
         if self.stdin_port:
-            put_uint32(out, b"H", self.stdin_port)
+            put_uint32(out, b'H', self.stdin_port)
         if self.stdout_port:
-            put_uint32(out, b"P", self.stdout_port)
+            put_uint32(out, b'P', self.stdout_port)
         if self.stderr_port:
-            put_uint32(out, b"X", self.stderr_port)
+            put_uint32(out, b'X', self.stderr_port)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -93,7 +93,7 @@ class StartContainerRequest(Message):
 
     def _write(self, out):
         if self.container_id:
-            put_text(out, b"\n", self.container_id)
+            put_text(out, b'\n', self.container_id)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -110,9 +110,9 @@ class RemoveContainerRequest(Message):
 
     def _write(self, out):
         if self.container_id:
-            put_text(out, b"\n", self.container_id)
+            put_text(out, b'\n', self.container_id)
         if self.timeout:
-            put_uint32(out, b"\x10", self.timeout)
+            put_uint32(out, b'\x10', self.timeout)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -136,19 +136,19 @@ class ExecProcessRequest(Message):
 
     def _write(self, out):
         if self.container_id:
-            put_text(out, b"\n", self.container_id)
+            put_text(out, b'\n', self.container_id)
         if self.exec_id:
-            put_text(out, b"\x12", self.exec_id)
+            put_text(out, b'\x12', self.exec_id)
         if self.string_user is not None:
-            put_message(out, b"\x1a", StringUser, self.string_user)
+            put_message(out, b'\x1a', StringUser, self.string_user)
         if self.process is not None:
             put_message(out, b'"', Process, self.process)
         if self.stdin_port:
-            put_uint32(out, b"(", self.stdin_port)
+            put_uint32(out, b'(', self.stdin_port)
         if self.stdout_port:
-            put_uint32(out, b"0", self.stdout_port)
+            put_uint32(out, b'0', self.stdout_port)
         if self.stderr_port:
-            put_uint32(out, b"8", self.stderr_port)
+            put_uint32(out, b'8', self.stderr_port)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -178,11 +178,11 @@ class SignalProcessRequest(Message):
 
     def _write(self, out):
         if self.container_id:
-            put_text(out, b"\n", self.container_id)
+            put_text(out, b'\n', self.container_id)
         if self.exec_id:
-            put_text(out, b"\x12", self.exec_id)
+            put_text(out, b'\x12', self.exec_id)
         if self.signal:
-            put_uint32(out, b"\x18", self.signal)
+            put_uint32(out, b'\x18', self.signal)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -203,9 +203,9 @@ class WaitProcessRequest(Message):
 
     def _write(self, out):
         if self.container_id:
-            put_text(out, b"\n", self.container_id)
+            put_text(out, b'\n', self.container_id)
         if self.exec_id:
-            put_text(out, b"\x12", self.exec_id)
+            put_text(out, b'\x12', self.exec_id)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -223,7 +223,7 @@ class WaitProcessResponse(Message):
 
     def _write(self, out):
         if self.status:
-            put_int32(out, b"\x08", self.status)
+            put_int32(out, b'\x08', self.status)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -240,9 +240,9 @@ class UpdateContainerRequest(Message):
 
     def _write(self, out):
         if self.container_id:
-            put_text(out, b"\n", self.container_id)
+            put_text(out, b'\n', self.container_id)
         if self.resources is not None:
-            put_message(out, b"\x12", LinuxResources, self.resources)
+            put_message(out, b'\x12', LinuxResources, self.resources)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -260,7 +260,7 @@ class StatsContainerRequest(Message):
 
     def _write(self, out):
         if self.container_id:
-            put_text(out, b"\n", self.container_id)
+            put_text(out, b'\n', self.container_id)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -276,7 +276,7 @@ class PauseContainerRequest(Message):
 
     def _write(self, out):
         if self.container_id:
-            put_text(out, b"\n", self.container_id)
+            put_text(out, b'\n', self.container_id)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -292,7 +292,7 @@ class ResumeContainerRequest(Message):
 
     def _write(self, out):
         if self.container_id:
-            put_text(out, b"\n", self.container_id)
+            put_text(out, b'\n', self.container_id)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -311,16 +311,16 @@ class CpuUsage(Message):
 
     def _write(self, out):
         if self.total_usage:
-            put_uint64(out, b"\x08", self.total_usage)
+            put_uint64(out, b'\x08', self.total_usage)
         if self.percpu_usage:
             body = bytearray()
             for value in self.percpu_usage:
                 put_uint64(body, b"", value)
-            put_bytes(out, b"\x12", body)
+            put_bytes(out, b'\x12', body)
         if self.usage_in_kernelmode:
-            put_uint64(out, b"\x18", self.usage_in_kernelmode)
+            put_uint64(out, b'\x18', self.usage_in_kernelmode)
         if self.usage_in_usermode:
-            put_uint64(out, b" ", self.usage_in_usermode)
+            put_uint64(out, b' ', self.usage_in_usermode)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -346,11 +346,11 @@ class ThrottlingData(Message):
 
     def _write(self, out):
         if self.periods:
-            put_uint64(out, b"\x08", self.periods)
+            put_uint64(out, b'\x08', self.periods)
         if self.throttled_periods:
-            put_uint64(out, b"\x10", self.throttled_periods)
+            put_uint64(out, b'\x10', self.throttled_periods)
         if self.throttled_time:
-            put_uint64(out, b"\x18", self.throttled_time)
+            put_uint64(out, b'\x18', self.throttled_time)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -371,9 +371,9 @@ class CpuStats(Message):
 
     def _write(self, out):
         if self.cpu_usage is not None:
-            put_message(out, b"\n", CpuUsage, self.cpu_usage)
+            put_message(out, b'\n', CpuUsage, self.cpu_usage)
         if self.throttling_data is not None:
-            put_message(out, b"\x12", ThrottlingData, self.throttling_data)
+            put_message(out, b'\x12', ThrottlingData, self.throttling_data)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -392,9 +392,9 @@ class PidsStats(Message):
 
     def _write(self, out):
         if self.current:
-            put_uint64(out, b"\x08", self.current)
+            put_uint64(out, b'\x08', self.current)
         if self.limit:
-            put_uint64(out, b"\x10", self.limit)
+            put_uint64(out, b'\x10', self.limit)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -415,13 +415,13 @@ class MemoryData(Message):
 
     def _write(self, out):
         if self.usage:
-            put_uint64(out, b"\x08", self.usage)
+            put_uint64(out, b'\x08', self.usage)
         if self.max_usage:
-            put_uint64(out, b"\x10", self.max_usage)
+            put_uint64(out, b'\x10', self.max_usage)
         if self.failcnt:
-            put_uint64(out, b"\x18", self.failcnt)
+            put_uint64(out, b'\x18', self.failcnt)
         if self.limit:
-            put_uint64(out, b" ", self.limit)
+            put_uint64(out, b' ', self.limit)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -448,20 +448,20 @@ class MemoryStats(Message):
 
     def _write(self, out):
         if self.cache:
-            put_uint64(out, b"\x08", self.cache)
+            put_uint64(out, b'\x08', self.cache)
         if self.usage is not None:
-            put_message(out, b"\x12", MemoryData, self.usage)
+            put_message(out, b'\x12', MemoryData, self.usage)
         if self.swap_usage is not None:
-            put_message(out, b"\x1a", MemoryData, self.swap_usage)
+            put_message(out, b'\x1a', MemoryData, self.swap_usage)
         if self.kernel_usage is not None:
             put_message(out, b'"', MemoryData, self.kernel_usage)
         if self.use_hierarchy:
-            put_bool(out, b"(", self.use_hierarchy)
+            put_bool(out, b'(', self.use_hierarchy)
         for key, value in self.stats.items():
             body = bytearray()
             put_text(body, b"\n", key)
-            put_uint64(body, b"\x10", value)
-            put_bytes(out, b"2", body)
+            put_uint64(body, b'\x10', value)
+            put_bytes(out, b'2', body)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -491,13 +491,13 @@ class BlkioStatsEntry(Message):
 
     def _write(self, out):
         if self.major:
-            put_uint64(out, b"\x08", self.major)
+            put_uint64(out, b'\x08', self.major)
         if self.minor:
-            put_uint64(out, b"\x10", self.minor)
+            put_uint64(out, b'\x10', self.minor)
         if self.op:
-            put_text(out, b"\x1a", self.op)
+            put_text(out, b'\x1a', self.op)
         if self.value:
-            put_uint64(out, b" ", self.value)
+            put_uint64(out, b' ', self.value)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -526,21 +526,21 @@ class BlkioStats(Message):
 
     def _write(self, out):
         for value in each(self.io_service_bytes_recursive):
-            put_message(out, b"\n", BlkioStatsEntry, value)
+            put_message(out, b'\n', BlkioStatsEntry, value)
         for value in each(self.io_serviced_recursive):
-            put_message(out, b"\x12", BlkioStatsEntry, value)
+            put_message(out, b'\x12', BlkioStatsEntry, value)
         for value in each(self.io_queued_recursive):
-            put_message(out, b"\x1a", BlkioStatsEntry, value)
+            put_message(out, b'\x1a', BlkioStatsEntry, value)
         for value in each(self.io_service_time_recursive):
             put_message(out, b'"', BlkioStatsEntry, value)
         for value in each(self.io_wait_time_recursive):
-            put_message(out, b"*", BlkioStatsEntry, value)
+            put_message(out, b'*', BlkioStatsEntry, value)
         for value in each(self.io_merged_recursive):
-            put_message(out, b"2", BlkioStatsEntry, value)
+            put_message(out, b'2', BlkioStatsEntry, value)
         for value in each(self.io_time_recursive):
-            put_message(out, b":", BlkioStatsEntry, value)
+            put_message(out, b':', BlkioStatsEntry, value)
         for value in each(self.sectors_recursive):
-            put_message(out, b"B", BlkioStatsEntry, value)
+            put_message(out, b'B', BlkioStatsEntry, value)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -572,11 +572,11 @@ class HugetlbStats(Message):
 
     def _write(self, out):
         if self.usage:
-            put_uint64(out, b"\x08", self.usage)
+            put_uint64(out, b'\x08', self.usage)
         if self.max_usage:
-            put_uint64(out, b"\x10", self.max_usage)
+            put_uint64(out, b'\x10', self.max_usage)
         if self.failcnt:
-            put_uint64(out, b"\x18", self.failcnt)
+            put_uint64(out, b'\x18', self.failcnt)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -600,18 +600,18 @@ class CgroupStats(Message):
 
     def _write(self, out):
         if self.cpu_stats is not None:
-            put_message(out, b"\n", CpuStats, self.cpu_stats)
+            put_message(out, b'\n', CpuStats, self.cpu_stats)
         if self.memory_stats is not None:
-            put_message(out, b"\x12", MemoryStats, self.memory_stats)
+            put_message(out, b'\x12', MemoryStats, self.memory_stats)
         if self.pids_stats is not None:
-            put_message(out, b"\x1a", PidsStats, self.pids_stats)
+            put_message(out, b'\x1a', PidsStats, self.pids_stats)
         if self.blkio_stats is not None:
             put_message(out, b'"', BlkioStats, self.blkio_stats)
         for key, value in self.hugetlb_stats.items():
             body = bytearray()
             put_text(body, b"\n", key)
-            put_message(body, b"\x12", HugetlbStats, value)
-            put_bytes(out, b"*", body)
+            put_message(body, b'\x12', HugetlbStats, value)
+            put_bytes(out, b'*', body)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -643,23 +643,23 @@ class NetworkStats(Message):
 
     def _write(self, out):
         if self.name:
-            put_text(out, b"\n", self.name)
+            put_text(out, b'\n', self.name)
         if self.rx_bytes:
-            put_uint64(out, b"\x10", self.rx_bytes)
+            put_uint64(out, b'\x10', self.rx_bytes)
         if self.rx_packets:
-            put_uint64(out, b"\x18", self.rx_packets)
+            put_uint64(out, b'\x18', self.rx_packets)
         if self.rx_errors:
-            put_uint64(out, b" ", self.rx_errors)
+            put_uint64(out, b' ', self.rx_errors)
         if self.rx_dropped:
-            put_uint64(out, b"(", self.rx_dropped)
+            put_uint64(out, b'(', self.rx_dropped)
         if self.tx_bytes:
-            put_uint64(out, b"0", self.tx_bytes)
+            put_uint64(out, b'0', self.tx_bytes)
         if self.tx_packets:
-            put_uint64(out, b"8", self.tx_packets)
+            put_uint64(out, b'8', self.tx_packets)
         if self.tx_errors:
-            put_uint64(out, b"@", self.tx_errors)
+            put_uint64(out, b'@', self.tx_errors)
         if self.tx_dropped:
-            put_uint64(out, b"H", self.tx_dropped)
+            put_uint64(out, b'H', self.tx_dropped)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -692,9 +692,9 @@ class StatsContainerResponse(Message):
 
     def _write(self, out):
         if self.cgroup_stats is not None:
-            put_message(out, b"\n", CgroupStats, self.cgroup_stats)
+            put_message(out, b'\n', CgroupStats, self.cgroup_stats)
         for value in each(self.network_stats):
-            put_message(out, b"\x12", NetworkStats, value)
+            put_message(out, b'\x12', NetworkStats, value)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -714,11 +714,11 @@ class WriteStreamRequest(Message):
 
     def _write(self, out):
         if self.container_id:
-            put_text(out, b"\n", self.container_id)
+            put_text(out, b'\n', self.container_id)
         if self.exec_id:
-            put_text(out, b"\x12", self.exec_id)
+            put_text(out, b'\x12', self.exec_id)
         if self.data:
-            put_bytes(out, b"\x1a", self.data)
+            put_bytes(out, b'\x1a', self.data)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -738,7 +738,7 @@ class WriteStreamResponse(Message):
 
     def _write(self, out):
         if self.len:
-            put_uint32(out, b"\x08", self.len)
+            put_uint32(out, b'\x08', self.len)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -756,11 +756,11 @@ class ReadStreamRequest(Message):
 
     def _write(self, out):
         if self.container_id:
-            put_text(out, b"\n", self.container_id)
+            put_text(out, b'\n', self.container_id)
         if self.exec_id:
-            put_text(out, b"\x12", self.exec_id)
+            put_text(out, b'\x12', self.exec_id)
         if self.len:
-            put_uint32(out, b"\x18", self.len)
+            put_uint32(out, b'\x18', self.len)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -780,7 +780,7 @@ class ReadStreamResponse(Message):
 
     def _write(self, out):
         if self.data:
-            put_bytes(out, b"\n", self.data)
+            put_bytes(out, b'\n', self.data)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -797,9 +797,9 @@ class CloseStdinRequest(Message):
 
     def _write(self, out):
         if self.container_id:
-            put_text(out, b"\n", self.container_id)
+            put_text(out, b'\n', self.container_id)
         if self.exec_id:
-            put_text(out, b"\x12", self.exec_id)
+            put_text(out, b'\x12', self.exec_id)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -820,13 +820,13 @@ class TtyWinResizeRequest(Message):
 
     def _write(self, out):
         if self.container_id:
-            put_text(out, b"\n", self.container_id)
+            put_text(out, b'\n', self.container_id)
         if self.exec_id:
-            put_text(out, b"\x12", self.exec_id)
+            put_text(out, b'\x12', self.exec_id)
         if self.row:
-            put_uint32(out, b"\x18", self.row)
+            put_uint32(out, b'\x18', self.row)
         if self.column:
-            put_uint32(out, b" ", self.column)
+            put_uint32(out, b' ', self.column)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -849,9 +849,9 @@ class KernelModule(Message):
 
     def _write(self, out):
         if self.name:
-            put_text(out, b"\n", self.name)
+            put_text(out, b'\n', self.name)
         for value in each(self.parameters):
-            put_text(out, b"\x12", value)
+            put_text(out, b'\x12', value)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -875,19 +875,19 @@ class CreateSandboxRequest(Message):
 
     def _write(self, out):
         if self.hostname:
-            put_text(out, b"\n", self.hostname)
+            put_text(out, b'\n', self.hostname)
         for value in each(self.dns):
-            put_text(out, b"\x12", value)
+            put_text(out, b'\x12', value)
         for value in each(self.storages):
-            put_message(out, b"\x1a", Storage, value)
+            put_message(out, b'\x1a', Storage, value)
         if self.sandbox_pidns:
-            put_bool(out, b" ", self.sandbox_pidns)
+            put_bool(out, b' ', self.sandbox_pidns)
         if self.sandbox_id:
-            put_text(out, b"*", self.sandbox_id)
+            put_text(out, b'*', self.sandbox_id)
         if self.guest_hook_path:
-            put_text(out, b"2", self.guest_hook_path)
+            put_text(out, b'2', self.guest_hook_path)
         for value in each(self.kernel_modules):
-            put_message(out, b":", KernelModule, value)
+            put_message(out, b':', KernelModule, value)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -923,7 +923,7 @@ class Interfaces(Message):
 
     def _write(self, out):
         for value in each(self.interfaces):
-            put_message(out, b"\n", types.Interface, value)
+            put_message(out, b'\n', types.Interface, value)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -939,7 +939,7 @@ class Routes(Message):
 
     def _write(self, out):
         for value in each(self.routes):
-            put_message(out, b"\n", types.Route, value)
+            put_message(out, b'\n', types.Route, value)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -955,7 +955,7 @@ class UpdateInterfaceRequest(Message):
 
     def _write(self, out):
         if self.interface is not None:
-            put_message(out, b"\n", types.Interface, self.interface)
+            put_message(out, b'\n', types.Interface, self.interface)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -971,7 +971,7 @@ class UpdateRoutesRequest(Message):
 
     def _write(self, out):
         if self.routes is not None:
-            put_message(out, b"\n", Routes, self.routes)
+            put_message(out, b'\n', Routes, self.routes)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -987,7 +987,7 @@ class UpdateEphemeralMountsRequest(Message):
 
     def _write(self, out):
         for value in each(self.storages):
-            put_message(out, b"\n", Storage, value)
+            put_message(out, b'\n', Storage, value)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1011,7 +1011,7 @@ class ArpNeighbors(Message):
 
     def _write(self, out):
         for value in each(self.arp_neighbors):
-            put_message(out, b"\n", types.ArpNeighbor, value)
+            put_message(out, b'\n', types.ArpNeighbor, value)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1027,7 +1027,7 @@ class AddArpNeighborsRequest(Message):
 
     def _write(self, out):
         if self.neighbors is not None:
-            put_message(out, b"\n", ArpNeighbors, self.neighbors)
+            put_message(out, b'\n', ArpNeighbors, self.neighbors)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1043,7 +1043,7 @@ class GetIpTablesRequest(Message):
 
     def _write(self, out):
         if self.is_ipv6:
-            put_bool(out, b"\x08", self.is_ipv6)
+            put_bool(out, b'\x08', self.is_ipv6)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1059,7 +1059,7 @@ class GetIpTablesResponse(Message):
 
     def _write(self, out):
         if self.data:
-            put_bytes(out, b"\n", self.data)
+            put_bytes(out, b'\n', self.data)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1076,9 +1076,9 @@ class SetIpTablesRequest(Message):
 
     def _write(self, out):
         if self.is_ipv6:
-            put_bool(out, b"\x08", self.is_ipv6)
+            put_bool(out, b'\x08', self.is_ipv6)
         if self.data:
-            put_bytes(out, b"\x12", self.data)
+            put_bytes(out, b'\x12', self.data)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1096,7 +1096,7 @@ class SetIpTablesResponse(Message):
 
     def _write(self, out):
         if self.data:
-            put_bytes(out, b"\n", self.data)
+            put_bytes(out, b'\n', self.data)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1114,11 +1114,11 @@ class OnlineCpuMemRequest(Message):
 
     def _write(self, out):
         if self.wait:
-            put_bool(out, b"\x08", self.wait)
+            put_bool(out, b'\x08', self.wait)
         if self.nb_cpus:
-            put_uint32(out, b"\x10", self.nb_cpus)
+            put_uint32(out, b'\x10', self.nb_cpus)
         if self.cpu_only:
-            put_bool(out, b"\x18", self.cpu_only)
+            put_bool(out, b'\x18', self.cpu_only)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1138,7 +1138,7 @@ class ReseedRandomDevRequest(Message):
 
     def _write(self, out):
         if self.data:
-            put_bytes(out, b"\x12", self.data)
+            put_bytes(out, b'\x12', self.data)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1159,17 +1159,17 @@ class AgentDetails(Message):
 
     def _write(self, out):
         if self.version:
-            put_text(out, b"\n", self.version)
+            put_text(out, b'\n', self.version)
         if self.init_daemon:
-            put_bool(out, b"\x10", self.init_daemon)
+            put_bool(out, b'\x10', self.init_daemon)
         for value in each(self.device_handlers):
-            put_text(out, b"\x1a", value)
+            put_text(out, b'\x1a', value)
         for value in each(self.storage_handlers):
             put_text(out, b'"', value)
         if self.supports_seccomp:
-            put_bool(out, b"(", self.supports_seccomp)
+            put_bool(out, b'(', self.supports_seccomp)
         for value in each(self.extra_features):
-            put_text(out, b"2", value)
+            put_text(out, b'2', value)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1196,9 +1196,9 @@ class GuestDetailsRequest(Message):
 
     def _write(self, out):
         if self.mem_block_size:
-            put_bool(out, b"\x08", self.mem_block_size)
+            put_bool(out, b'\x08', self.mem_block_size)
         if self.mem_hotplug_probe:
-            put_bool(out, b"\x10", self.mem_hotplug_probe)
+            put_bool(out, b'\x10', self.mem_hotplug_probe)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1218,11 +1218,11 @@ class GuestDetailsResponse(Message):
 
     def _write(self, out):
         if self.mem_block_size_bytes:
-            put_uint64(out, b"\x08", self.mem_block_size_bytes)
+            put_uint64(out, b'\x08', self.mem_block_size_bytes)
         if self.agent_details is not None:
-            put_message(out, b"\x12", AgentDetails, self.agent_details)
+            put_message(out, b'\x12', AgentDetails, self.agent_details)
         if self.support_mem_hotplug_probe:
-            put_bool(out, b"\x18", self.support_mem_hotplug_probe)
+            put_bool(out, b'\x18', self.support_mem_hotplug_probe)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1245,7 +1245,7 @@ class MemHotplugByProbeRequest(Message):
             body = bytearray()
             for value in self.mem_hotplug_probe_addr:
                 put_uint64(body, b"", value)
-            put_bytes(out, b"\n", body)
+            put_bytes(out, b'\n', body)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1264,9 +1264,9 @@ class SetGuestDateTimeRequest(Message):
 
     def _write(self, out):
         if self.sec:
-            put_int64(out, b"\x08", self.sec)
+            put_int64(out, b'\x08', self.sec)
         if self.usec:
-            put_int64(out, b"\x10", self.usec)
+            put_int64(out, b'\x10', self.usec)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1285,9 +1285,9 @@ class FsGroup(Message):
 
     def _write(self, out):
         if self.group_id:
-            put_uint32(out, b"\x10", self.group_id)
+            put_uint32(out, b'\x10', self.group_id)
         if self.group_change_policy:
-            put_int32(out, b"\x18", self.group_change_policy)
+            put_int32(out, b'\x18', self.group_change_policy)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1309,15 +1309,15 @@ class SharedMount(Message):
 
     def _write(self, out):
         if self.name:
-            put_text(out, b"\n", self.name)
+            put_text(out, b'\n', self.name)
         if self.src_ctr:
-            put_text(out, b"\x12", self.src_ctr)
+            put_text(out, b'\x12', self.src_ctr)
         if self.src_path:
-            put_text(out, b"\x1a", self.src_path)
+            put_text(out, b'\x1a', self.src_path)
         if self.dst_ctr:
             put_text(out, b'"', self.dst_ctr)
         if self.dst_path:
-            put_text(out, b"*", self.dst_path)
+            put_text(out, b'*', self.dst_path)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1348,21 +1348,21 @@ class Storage(Message):
 
     def _write(self, out):
         if self.driver:
-            put_text(out, b"\n", self.driver)
+            put_text(out, b'\n', self.driver)
         for value in each(self.driver_options):
-            put_text(out, b"\x12", value)
+            put_text(out, b'\x12', value)
         if self.source:
-            put_text(out, b"\x1a", self.source)
+            put_text(out, b'\x1a', self.source)
         if self.fstype:
             put_text(out, b'"', self.fstype)
         for value in each(self.options):
-            put_text(out, b"*", value)
+            put_text(out, b'*', value)
         if self.mount_point:
-            put_text(out, b"2", self.mount_point)
+            put_text(out, b'2', self.mount_point)
         if self.fs_group is not None:
-            put_message(out, b":", FsGroup, self.fs_group)
+            put_message(out, b':', FsGroup, self.fs_group)
         if self.shared:
-            put_bool(out, b"@", self.shared)
+            put_bool(out, b'@', self.shared)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1396,15 +1396,15 @@ class Device(Message):
 
     def _write(self, out):
         if self.id:
-            put_text(out, b"\n", self.id)
+            put_text(out, b'\n', self.id)
         if self.type:
-            put_text(out, b"\x12", self.type)
+            put_text(out, b'\x12', self.type)
         if self.vm_path:
-            put_text(out, b"\x1a", self.vm_path)
+            put_text(out, b'\x1a', self.vm_path)
         if self.container_path:
             put_text(out, b'"', self.container_path)
         for value in each(self.options):
-            put_text(out, b"*", value)
+            put_text(out, b'*', value)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1430,11 +1430,11 @@ class StringUser(Message):
 
     def _write(self, out):
         if self.uid:
-            put_text(out, b"\n", self.uid)
+            put_text(out, b'\n', self.uid)
         if self.gid:
-            put_text(out, b"\x12", self.gid)
+            put_text(out, b'\x12', self.gid)
         for value in each(self.additional_gids):
-            put_text(out, b"\x1a", value)
+            put_text(out, b'\x1a', value)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1461,21 +1461,21 @@ class CopyFileRequest(Message):
 
     def _write(self, out):
         if self.path:
-            put_text(out, b"\n", self.path)
+            put_text(out, b'\n', self.path)
         if self.file_size:
-            put_int64(out, b"\x10", self.file_size)
+            put_int64(out, b'\x10', self.file_size)
         if self.file_mode:
-            put_uint32(out, b"\x18", self.file_mode)
+            put_uint32(out, b'\x18', self.file_mode)
         if self.dir_mode:
-            put_uint32(out, b" ", self.dir_mode)
+            put_uint32(out, b' ', self.dir_mode)
         if self.uid:
-            put_int32(out, b"(", self.uid)
+            put_int32(out, b'(', self.uid)
         if self.gid:
-            put_int32(out, b"0", self.gid)
+            put_int32(out, b'0', self.gid)
         if self.offset:
-            put_int64(out, b"8", self.offset)
+            put_int64(out, b'8', self.offset)
         if self.data:
-            put_bytes(out, b"B", self.data)
+            put_bytes(out, b'B', self.data)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1509,7 +1509,7 @@ class OomEvent(Message):
 
     def _write(self, out):
         if self.container_id:
-            put_text(out, b"\n", self.container_id)
+            put_text(out, b'\n', self.container_id)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1528,7 +1528,7 @@ class AddSwapRequest(Message):
             body = bytearray()
             for value in self.pci_path:
                 put_uint32(body, b"", value)
-            put_bytes(out, b"\n", body)
+            put_bytes(out, b'\n', body)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1546,7 +1546,7 @@ class AddSwapPathRequest(Message):
 
     def _write(self, out):
         if self.path:
-            put_text(out, b"\n", self.path)
+            put_text(out, b'\n', self.path)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1566,7 +1566,7 @@ class Metrics(Message):
 
     def _write(self, out):
         if self.metrics:
-            put_text(out, b"\n", self.metrics)
+            put_text(out, b'\n', self.metrics)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1582,7 +1582,7 @@ class VolumeStatsRequest(Message):
 
     def _write(self, out):
         if self.volume_guest_path:
-            put_text(out, b"\n", self.volume_guest_path)
+            put_text(out, b'\n', self.volume_guest_path)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1599,9 +1599,9 @@ class ResizeVolumeRequest(Message):
 
     def _write(self, out):
         if self.volume_guest_path:
-            put_text(out, b"\n", self.volume_guest_path)
+            put_text(out, b'\n', self.volume_guest_path)
         if self.size:
-            put_uint64(out, b"\x10", self.size)
+            put_uint64(out, b'\x10', self.size)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1619,7 +1619,7 @@ class SetPolicyRequest(Message):
 
     def _write(self, out):
         if self.policy:
-            put_text(out, b"\n", self.policy)
+            put_text(out, b'\n', self.policy)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1636,9 +1636,9 @@ class GetDiagnosticDataRequest(Message):
 
     def _write(self, out):
         if self.log_type:
-            put_text(out, b"\n", self.log_type)
+            put_text(out, b'\n', self.log_type)
         if self.container_id:
-            put_text(out, b"\x12", self.container_id)
+            put_text(out, b'\x12', self.container_id)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1656,7 +1656,7 @@ class GetDiagnosticDataResponse(Message):
 
     def _write(self, out):
         if self.data:
-            put_text(out, b"\n", self.data)
+            put_text(out, b'\n', self.data)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1678,19 +1678,19 @@ class MemAgentMemcgConfig(Message):
 
     def _write(self, out):
         if self.disabled is not None:
-            put_bool(out, b"\x08", self.disabled)
+            put_bool(out, b'\x08', self.disabled)
         if self.swap is not None:
-            put_bool(out, b"\x10", self.swap)
+            put_bool(out, b'\x10', self.swap)
         if self.swappiness_max is not None:
-            put_uint32(out, b"\x18", self.swappiness_max)
+            put_uint32(out, b'\x18', self.swappiness_max)
         if self.period_secs is not None:
-            put_uint64(out, b" ", self.period_secs)
+            put_uint64(out, b' ', self.period_secs)
         if self.period_psi_percent_limit is not None:
-            put_uint32(out, b"(", self.period_psi_percent_limit)
+            put_uint32(out, b'(', self.period_psi_percent_limit)
         if self.eviction_psi_percent_limit is not None:
-            put_uint32(out, b"0", self.eviction_psi_percent_limit)
+            put_uint32(out, b'0', self.eviction_psi_percent_limit)
         if self.eviction_run_aging_count_min is not None:
-            put_uint64(out, b"8", self.eviction_run_aging_count_min)
+            put_uint64(out, b'8', self.eviction_run_aging_count_min)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1725,21 +1725,21 @@ class MemAgentCompactConfig(Message):
 
     def _write(self, out):
         if self.disabled is not None:
-            put_bool(out, b"\x08", self.disabled)
+            put_bool(out, b'\x08', self.disabled)
         if self.period_secs is not None:
-            put_uint64(out, b"\x10", self.period_secs)
+            put_uint64(out, b'\x10', self.period_secs)
         if self.period_psi_percent_limit is not None:
-            put_uint32(out, b"\x18", self.period_psi_percent_limit)
+            put_uint32(out, b'\x18', self.period_psi_percent_limit)
         if self.compact_psi_percent_limit is not None:
-            put_uint32(out, b" ", self.compact_psi_percent_limit)
+            put_uint32(out, b' ', self.compact_psi_percent_limit)
         if self.compact_sec_max is not None:
-            put_int64(out, b"(", self.compact_sec_max)
+            put_int64(out, b'(', self.compact_sec_max)
         if self.compact_order is not None:
-            put_uint32(out, b"0", self.compact_order)
+            put_uint32(out, b'0', self.compact_order)
         if self.compact_threshold is not None:
-            put_uint64(out, b"8", self.compact_threshold)
+            put_uint64(out, b'8', self.compact_threshold)
         if self.compact_force_times is not None:
-            put_uint64(out, b"@", self.compact_force_times)
+            put_uint64(out, b'@', self.compact_force_times)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1770,9 +1770,9 @@ class VolumeStatsResponse(Message):
 
     def _write(self, out):
         for value in each(self.usage):
-            put_message(out, b"\n", VolumeUsage, value)
+            put_message(out, b'\n', VolumeUsage, value)
         if self.volume_condition is not None:
-            put_message(out, b"\x12", VolumeCondition, self.volume_condition)
+            put_message(out, b'\x12', VolumeCondition, self.volume_condition)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1793,13 +1793,13 @@ class VolumeUsage(Message):
 
     def _write(self, out):
         if self.available:
-            put_uint64(out, b"\x08", self.available)
+            put_uint64(out, b'\x08', self.available)
         if self.total:
-            put_uint64(out, b"\x10", self.total)
+            put_uint64(out, b'\x10', self.total)
         if self.used:
-            put_uint64(out, b"\x18", self.used)
+            put_uint64(out, b'\x18', self.used)
         if self.unit:
-            put_int32(out, b" ", self.unit)
+            put_int32(out, b' ', self.unit)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1822,9 +1822,9 @@ class VolumeCondition(Message):
 
     def _write(self, out):
         if self.abnormal:
-            put_bool(out, b"\x08", self.abnormal)
+            put_bool(out, b'\x08', self.abnormal)
         if self.message:
-            put_text(out, b"\x12", self.message)
+            put_text(out, b'\x12', self.message)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1842,7 +1842,7 @@ class CheckRequest(Message):
 
     def _write(self, out):
         if self.service:
-            put_text(out, b"\n", self.service)
+            put_text(out, b'\n', self.service)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1858,7 +1858,7 @@ class HealthCheckResponse(Message):
 
     def _write(self, out):
         if self.status:
-            put_int32(out, b"\x08", self.status)
+            put_int32(out, b'\x08', self.status)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1875,9 +1875,9 @@ class VersionCheckResponse(Message):
 
     def _write(self, out):
         if self.grpc_version:
-            put_text(out, b"\n", self.grpc_version)
+            put_text(out, b'\n', self.grpc_version)
         if self.agent_version:
-            put_text(out, b"\x12", self.agent_version)
+            put_text(out, b'\x12', self.agent_version)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1904,28 +1904,28 @@ class Spec(Message):
 
     def _write(self, out):
         if self.version:
-            put_text(out, b"\n", self.version)
+            put_text(out, b'\n', self.version)
         if self.process is not None:
-            put_message(out, b"\x12", Process, self.process)
+            put_message(out, b'\x12', Process, self.process)
         if self.root is not None:
-            put_message(out, b"\x1a", Root, self.root)
+            put_message(out, b'\x1a', Root, self.root)
         if self.hostname:
             put_text(out, b'"', self.hostname)
         for value in each(self.mounts):
-            put_message(out, b"*", Mount, value)
+            put_message(out, b'*', Mount, value)
         if self.hooks is not None:
-            put_message(out, b"2", Hooks, self.hooks)
+            put_message(out, b'2', Hooks, self.hooks)
         for key, value in self.annotations.items():
             body = bytearray()
             put_text(body, b"\n", key)
-            put_text(body, b"\x12", value)
-            put_bytes(out, b":", body)
+            put_text(body, b'\x12', value)
+            put_bytes(out, b':', body)
         if self.linux is not None:
-            put_message(out, b"B", Linux, self.linux)
+            put_message(out, b'B', Linux, self.linux)
         if self.solaris is not None:
-            put_message(out, b"J", Solaris, self.solaris)
+            put_message(out, b'J', Solaris, self.solaris)
         if self.windows is not None:
-            put_message(out, b"R", Windows, self.windows)
+            put_message(out, b'R', Windows, self.windows)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1971,29 +1971,29 @@ class Process(Message):
 
     def _write(self, out):
         if self.terminal:
-            put_bool(out, b"\x08", self.terminal)
+            put_bool(out, b'\x08', self.terminal)
         if self.console_size is not None:
-            put_message(out, b"\x12", Box, self.console_size)
+            put_message(out, b'\x12', Box, self.console_size)
         if self.user is not None:
-            put_message(out, b"\x1a", User, self.user)
+            put_message(out, b'\x1a', User, self.user)
         for value in each(self.args):
             put_text(out, b'"', value)
         for value in each(self.env):
-            put_text(out, b"*", value)
+            put_text(out, b'*', value)
         if self.cwd:
-            put_text(out, b"2", self.cwd)
+            put_text(out, b'2', self.cwd)
         if self.capabilities is not None:
-            put_message(out, b":", LinuxCapabilities, self.capabilities)
+            put_message(out, b':', LinuxCapabilities, self.capabilities)
         for value in each(self.rlimits):
-            put_message(out, b"B", PosixRlimit, value)
+            put_message(out, b'B', PosixRlimit, value)
         if self.no_new_privileges:
-            put_bool(out, b"H", self.no_new_privileges)
+            put_bool(out, b'H', self.no_new_privileges)
         if self.apparmor_profile:
-            put_text(out, b"R", self.apparmor_profile)
+            put_text(out, b'R', self.apparmor_profile)
         if self.oom_score_adj:
-            put_int64(out, b"X", self.oom_score_adj)
+            put_int64(out, b'X', self.oom_score_adj)
         if self.selinux_label:
-            put_text(out, b"b", self.selinux_label)
+            put_text(out, b'b', self.selinux_label)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -2032,9 +2032,9 @@ class Box(Message):
 
     def _write(self, out):
         if self.height:
-            put_uint32(out, b"\x08", self.height)
+            put_uint32(out, b'\x08', self.height)
         if self.width:
-            put_uint32(out, b"\x10", self.width)
+            put_uint32(out, b'\x10', self.width)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -2055,14 +2055,14 @@ class User(Message):
 
     def _write(self, out):
         if self.uid:
-            put_uint32(out, b"\x08", self.uid)
+            put_uint32(out, b'\x08', self.uid)
         if self.gid:
-            put_uint32(out, b"\x10", self.gid)
+            put_uint32(out, b'\x10', self.gid)
         if self.additional_gids:
             body = bytearray()
             for value in self.additional_gids:
                 put_uint32(body, b"", value)
-            put_bytes(out, b"\x1a", body)
+            put_bytes(out, b'\x1a', body)
         if self.username:
             put_text(out, b'"', self.username)
 
@@ -2092,15 +2092,15 @@ class LinuxCapabilities(Message):
 
     def _write(self, out):
         for value in each(self.bounding):
-            put_text(out, b"\n", value)
+            put_text(out, b'\n', value)
         for value in each(self.effective):
-            put_text(out, b"\x12", value)
+            put_text(out, b'\x12', value)
         for value in each(self.inheritable):
-            put_text(out, b"\x1a", value)
+            put_text(out, b'\x1a', value)
         for value in each(self.permitted):
             put_text(out, b'"', value)
         for value in each(self.ambient):
-            put_text(out, b"*", value)
+            put_text(out, b'*', value)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -2126,11 +2126,11 @@ class PosixRlimit(Message):
 
     def _write(self, out):
         if self.type:
-            put_text(out, b"\n", self.type)
+            put_text(out, b'\n', self.type)
         if self.hard:
-            put_uint64(out, b"\x10", self.hard)
+            put_uint64(out, b'\x10', self.hard)
         if self.soft:
-            put_uint64(out, b"\x18", self.soft)
+            put_uint64(out, b'\x18', self.soft)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -2153,11 +2153,11 @@ class Mount(Message):
 
     def _write(self, out):
         if self.destination:
-            put_text(out, b"\n", self.destination)
+            put_text(out, b'\n', self.destination)
         if self.source:
-            put_text(out, b"\x12", self.source)
+            put_text(out, b'\x12', self.source)
         if self.type:
-            put_text(out, b"\x1a", self.type)
+            put_text(out, b'\x1a', self.type)
         for value in each(self.options):
             put_text(out, b'"', value)
 
@@ -2182,9 +2182,9 @@ class Root(Message):
 
     def _write(self, out):
         if self.path:
-            put_text(out, b"\n", self.path)
+            put_text(out, b'\n', self.path)
         if self.readonly:
-            put_bool(out, b"\x10", self.readonly)
+            put_bool(out, b'\x10', self.readonly)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -2207,17 +2207,17 @@ class Hooks(Message):
 
     def _write(self, out):
         for value in each(self.prestart):
-            put_message(out, b"\n", Hook, value)
+            put_message(out, b'\n', Hook, value)
         for value in each(self.poststart):
-            put_message(out, b"\x12", Hook, value)
+            put_message(out, b'\x12', Hook, value)
         for value in each(self.poststop):
-            put_message(out, b"\x1a", Hook, value)
+            put_message(out, b'\x1a', Hook, value)
         for value in each(self.create_runtime):
             put_message(out, b'"', Hook, value)
         for value in each(self.create_container):
-            put_message(out, b"*", Hook, value)
+            put_message(out, b'*', Hook, value)
         for value in each(self.start_container):
-            put_message(out, b"2", Hook, value)
+            put_message(out, b'2', Hook, value)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -2246,13 +2246,13 @@ class Hook(Message):
 
     def _write(self, out):
         if self.path:
-            put_text(out, b"\n", self.path)
+            put_text(out, b'\n', self.path)
         for value in each(self.args):
-            put_text(out, b"\x12", value)
+            put_text(out, b'\x12', value)
         for value in each(self.env):
-            put_text(out, b"\x1a", value)
+            put_text(out, b'\x1a', value)
         if self.timeout:
-            put_int64(out, b" ", self.timeout)
+            put_int64(out, b' ', self.timeout)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -2286,34 +2286,34 @@ class Linux(Message):
 
     def _write(self, out):
         for value in each(self.uid_mappings):
-            put_message(out, b"\n", LinuxIdMapping, value)
+            put_message(out, b'\n', LinuxIdMapping, value)
         for value in each(self.gid_mappings):
-            put_message(out, b"\x12", LinuxIdMapping, value)
+            put_message(out, b'\x12', LinuxIdMapping, value)
         for key, value in self.sysctl.items():
             body = bytearray()
             put_text(body, b"\n", key)
-            put_text(body, b"\x12", value)
-            put_bytes(out, b"\x1a", body)
+            put_text(body, b'\x12', value)
+            put_bytes(out, b'\x1a', body)
         if self.resources is not None:
             put_message(out, b'"', LinuxResources, self.resources)
         if self.cgroups_path:
-            put_text(out, b"*", self.cgroups_path)
+            put_text(out, b'*', self.cgroups_path)
         for value in each(self.namespaces):
-            put_message(out, b"2", LinuxNamespace, value)
+            put_message(out, b'2', LinuxNamespace, value)
         for value in each(self.devices):
-            put_message(out, b":", LinuxDevice, value)
+            put_message(out, b':', LinuxDevice, value)
         if self.seccomp is not None:
-            put_message(out, b"B", LinuxSeccomp, self.seccomp)
+            put_message(out, b'B', LinuxSeccomp, self.seccomp)
         if self.rootfs_propagation:
-            put_text(out, b"J", self.rootfs_propagation)
+            put_text(out, b'J', self.rootfs_propagation)
         for value in each(self.masked_paths):
-            put_text(out, b"R", value)
+            put_text(out, b'R', value)
         for value in each(self.readonly_paths):
-            put_text(out, b"Z", value)
+            put_text(out, b'Z', value)
         if self.mount_label:
-            put_text(out, b"b", self.mount_label)
+            put_text(out, b'b', self.mount_label)
         if self.intel_rdt is not None:
-            put_message(out, b"j", LinuxIntelRdt, self.intel_rdt)
+            put_message(out, b'j', LinuxIntelRdt, self.intel_rdt)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -2354,7 +2354,7 @@ class Windows(Message):
 
     def _write(self, out):
         if self.dummy:
-            put_text(out, b"\n", self.dummy)
+            put_text(out, b'\n', self.dummy)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -2370,7 +2370,7 @@ class Solaris(Message):
 
     def _write(self, out):
         if self.dummy:
-            put_text(out, b"\n", self.dummy)
+            put_text(out, b'\n', self.dummy)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -2388,11 +2388,11 @@ class LinuxIdMapping(Message):
 
     def _write(self, out):
         if self.host_id:
-            put_uint32(out, b"\x08", self.host_id)
+            put_uint32(out, b'\x08', self.host_id)
         if self.container_id:
-            put_uint32(out, b"\x10", self.container_id)
+            put_uint32(out, b'\x10', self.container_id)
         if self.size:
-            put_uint32(out, b"\x18", self.size)
+            put_uint32(out, b'\x18', self.size)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -2413,9 +2413,9 @@ class LinuxNamespace(Message):
 
     def _write(self, out):
         if self.type:
-            put_text(out, b"\n", self.type)
+            put_text(out, b'\n', self.type)
         if self.path:
-            put_text(out, b"\x12", self.path)
+            put_text(out, b'\x12', self.path)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -2439,19 +2439,19 @@ class LinuxDevice(Message):
 
     def _write(self, out):
         if self.path:
-            put_text(out, b"\n", self.path)
+            put_text(out, b'\n', self.path)
         if self.type:
-            put_text(out, b"\x12", self.type)
+            put_text(out, b'\x12', self.type)
         if self.major:
-            put_int64(out, b"\x18", self.major)
+            put_int64(out, b'\x18', self.major)
         if self.minor:
-            put_int64(out, b" ", self.minor)
+            put_int64(out, b' ', self.minor)
         if self.file_mode:
-            put_uint32(out, b"(", self.file_mode)
+            put_uint32(out, b'(', self.file_mode)
         if self.uid:
-            put_uint32(out, b"0", self.uid)
+            put_uint32(out, b'0', self.uid)
         if self.gid:
-            put_uint32(out, b"8", self.gid)
+            put_uint32(out, b'8', self.gid)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -2485,19 +2485,19 @@ class LinuxResources(Message):
 
     def _write(self, out):
         for value in each(self.devices):
-            put_message(out, b"\n", LinuxDeviceCgroup, value)
+            put_message(out, b'\n', LinuxDeviceCgroup, value)
         if self.memory is not None:
-            put_message(out, b"\x12", LinuxMemory, self.memory)
+            put_message(out, b'\x12', LinuxMemory, self.memory)
         if self.cpu is not None:
-            put_message(out, b"\x1a", LinuxCpu, self.cpu)
+            put_message(out, b'\x1a', LinuxCpu, self.cpu)
         if self.pids is not None:
             put_message(out, b'"', LinuxPids, self.pids)
         if self.block_io is not None:
-            put_message(out, b"*", LinuxBlockIo, self.block_io)
+            put_message(out, b'*', LinuxBlockIo, self.block_io)
         for value in each(self.hugepage_limits):
-            put_message(out, b"2", LinuxHugepageLimit, value)
+            put_message(out, b'2', LinuxHugepageLimit, value)
         if self.network is not None:
-            put_message(out, b":", LinuxNetwork, self.network)
+            put_message(out, b':', LinuxNetwork, self.network)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -2531,19 +2531,19 @@ class LinuxMemory(Message):
 
     def _write(self, out):
         if self.limit:
-            put_int64(out, b"\x08", self.limit)
+            put_int64(out, b'\x08', self.limit)
         if self.reservation:
-            put_int64(out, b"\x10", self.reservation)
+            put_int64(out, b'\x10', self.reservation)
         if self.swap:
-            put_int64(out, b"\x18", self.swap)
+            put_int64(out, b'\x18', self.swap)
         if self.kernel:
-            put_int64(out, b" ", self.kernel)
+            put_int64(out, b' ', self.kernel)
         if self.kernel_tcp:
-            put_int64(out, b"(", self.kernel_tcp)
+            put_int64(out, b'(', self.kernel_tcp)
         if self.swappiness:
-            put_uint64(out, b"0", self.swappiness)
+            put_uint64(out, b'0', self.swappiness)
         if self.disable_oom_killer:
-            put_bool(out, b"8", self.disable_oom_killer)
+            put_bool(out, b'8', self.disable_oom_killer)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -2577,19 +2577,19 @@ class LinuxCpu(Message):
 
     def _write(self, out):
         if self.shares:
-            put_uint64(out, b"\x08", self.shares)
+            put_uint64(out, b'\x08', self.shares)
         if self.quota:
-            put_int64(out, b"\x10", self.quota)
+            put_int64(out, b'\x10', self.quota)
         if self.period:
-            put_uint64(out, b"\x18", self.period)
+            put_uint64(out, b'\x18', self.period)
         if self.realtime_runtime:
-            put_int64(out, b" ", self.realtime_runtime)
+            put_int64(out, b' ', self.realtime_runtime)
         if self.realtime_period:
-            put_uint64(out, b"(", self.realtime_period)
+            put_uint64(out, b'(', self.realtime_period)
         if self.cpus:
-            put_text(out, b"2", self.cpus)
+            put_text(out, b'2', self.cpus)
         if self.mems:
-            put_text(out, b":", self.mems)
+            put_text(out, b':', self.mems)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -2620,13 +2620,13 @@ class LinuxWeightDevice(Message):
 
     def _write(self, out):
         if self.major:
-            put_int64(out, b"\x08", self.major)
+            put_int64(out, b'\x08', self.major)
         if self.minor:
-            put_int64(out, b"\x10", self.minor)
+            put_int64(out, b'\x10', self.minor)
         if self.weight:
-            put_uint32(out, b"\x18", self.weight)
+            put_uint32(out, b'\x18', self.weight)
         if self.leaf_weight:
-            put_uint32(out, b" ", self.leaf_weight)
+            put_uint32(out, b' ', self.leaf_weight)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -2650,11 +2650,11 @@ class LinuxThrottleDevice(Message):
 
     def _write(self, out):
         if self.major:
-            put_int64(out, b"\x08", self.major)
+            put_int64(out, b'\x08', self.major)
         if self.minor:
-            put_int64(out, b"\x10", self.minor)
+            put_int64(out, b'\x10', self.minor)
         if self.rate:
-            put_uint64(out, b"\x18", self.rate)
+            put_uint64(out, b'\x18', self.rate)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -2680,19 +2680,19 @@ class LinuxBlockIo(Message):
 
     def _write(self, out):
         if self.weight:
-            put_uint32(out, b"\x08", self.weight)
+            put_uint32(out, b'\x08', self.weight)
         if self.leaf_weight:
-            put_uint32(out, b"\x10", self.leaf_weight)
+            put_uint32(out, b'\x10', self.leaf_weight)
         for value in each(self.weight_device):
-            put_message(out, b"\x1a", LinuxWeightDevice, value)
+            put_message(out, b'\x1a', LinuxWeightDevice, value)
         for value in each(self.throttle_read_bps_device):
             put_message(out, b'"', LinuxThrottleDevice, value)
         for value in each(self.throttle_write_bps_device):
-            put_message(out, b"*", LinuxThrottleDevice, value)
+            put_message(out, b'*', LinuxThrottleDevice, value)
         for value in each(self.throttle_read_iops_device):
-            put_message(out, b"2", LinuxThrottleDevice, value)
+            put_message(out, b'2', LinuxThrottleDevice, value)
         for value in each(self.throttle_write_iops_device):
-            put_message(out, b":", LinuxThrottleDevice, value)
+            put_message(out, b':', LinuxThrottleDevice, value)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -2720,7 +2720,7 @@ class LinuxPids(Message):
 
     def _write(self, out):
         if self.limit:
-            put_int64(out, b"\x08", self.limit)
+            put_int64(out, b'\x08', self.limit)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -2740,15 +2740,15 @@ class LinuxDeviceCgroup(Message):
 
     def _write(self, out):
         if self.allow:
-            put_bool(out, b"\x08", self.allow)
+            put_bool(out, b'\x08', self.allow)
         if self.type:
-            put_text(out, b"\x12", self.type)
+            put_text(out, b'\x12', self.type)
         if self.major:
-            put_int64(out, b"\x18", self.major)
+            put_int64(out, b'\x18', self.major)
         if self.minor:
-            put_int64(out, b" ", self.minor)
+            put_int64(out, b' ', self.minor)
         if self.access:
-            put_text(out, b"*", self.access)
+            put_text(out, b'*', self.access)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -2773,9 +2773,9 @@ class LinuxNetwork(Message):
 
     def _write(self, out):
         if self.class_id:
-            put_uint32(out, b"\x08", self.class_id)
+            put_uint32(out, b'\x08', self.class_id)
         for value in each(self.priorities):
-            put_message(out, b"\x12", LinuxInterfacePriority, value)
+            put_message(out, b'\x12', LinuxInterfacePriority, value)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -2794,9 +2794,9 @@ class LinuxHugepageLimit(Message):
 
     def _write(self, out):
         if self.pagesize:
-            put_text(out, b"\n", self.pagesize)
+            put_text(out, b'\n', self.pagesize)
         if self.limit:
-            put_uint64(out, b"\x10", self.limit)
+            put_uint64(out, b'\x10', self.limit)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -2815,9 +2815,9 @@ class LinuxInterfacePriority(Message):
 
     def _write(self, out):
         if self.name:
-            put_text(out, b"\n", self.name)
+            put_text(out, b'\n', self.name)
         if self.priority:
-            put_uint32(out, b"\x10", self.priority)
+            put_uint32(out, b'\x10', self.priority)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -2838,11 +2838,11 @@ class LinuxSeccomp(Message):
 
     def _write(self, out):
         if self.default_action:
-            put_text(out, b"\n", self.default_action)
+            put_text(out, b'\n', self.default_action)
         for value in each(self.architectures):
-            put_text(out, b"\x12", value)
+            put_text(out, b'\x12', value)
         for value in each(self.flags):
-            put_text(out, b"\x1a", value)
+            put_text(out, b'\x1a', value)
         for value in each(self.syscalls):
             put_message(out, b'"', LinuxSyscall, value)
 
@@ -2869,11 +2869,11 @@ class LinuxSeccompArg(Message):
 
     def _write(self, out):
         if self.index:
-            put_uint64(out, b"\x08", self.index)
+            put_uint64(out, b'\x08', self.index)
         if self.value:
-            put_uint64(out, b"\x10", self.value)
+            put_uint64(out, b'\x10', self.value)
         if self.value_two:
-            put_uint64(out, b"\x18", self.value_two)
+            put_uint64(out, b'\x18', self.value_two)
         if self.op:
             put_text(out, b'"', self.op)
 
@@ -2900,11 +2900,11 @@ class LinuxSyscall(Message):
 
     def _write(self, out):
         for value in each(self.names):
-            put_text(out, b"\n", value)
+            put_text(out, b'\n', value)
         if self.action:
-            put_text(out, b"\x12", self.action)
+            put_text(out, b'\x12', self.action)
         if self.errnoret is not None:
-            put_uint32(out, b"\x18", self.errnoret)
+            put_uint32(out, b'\x18', self.errnoret)
         for value in each(self.args):
             put_message(out, b'"', LinuxSeccompArg, value)
 
@@ -2928,7 +2928,7 @@ class LinuxIntelRdt(Message):
 
     def _write(self, out):
         if self.l_3_cache_schema:
-            put_text(out, b"\n", self.l_3_cache_schema)
+            put_text(out, b'\n', self.l_3_cache_schema)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):

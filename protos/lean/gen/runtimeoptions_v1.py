@@ -15,11 +15,11 @@ class Options(Message):
 
     def _write(self, out):
         if self.type_url:
-            put_text(out, b"\n", self.type_url)
+            put_text(out, b'\n', self.type_url)
         if self.config_path:
-            put_text(out, b"\x12", self.config_path)
+            put_text(out, b'\x12', self.config_path)
         if self.config_body:
-            put_bytes(out, b"\x1a", self.config_body)
+            put_bytes(out, b'\x1a', self.config_body)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):

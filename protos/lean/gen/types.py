@@ -25,11 +25,11 @@ class IpAddress(Message):
 
     def _write(self, out):
         if self.family:
-            put_int32(out, b"\x08", self.family)
+            put_int32(out, b'\x08', self.family)
         if self.address:
-            put_text(out, b"\x12", self.address)
+            put_text(out, b'\x12', self.address)
         if self.mask:
-            put_text(out, b"\x1a", self.mask)
+            put_text(out, b'\x1a', self.mask)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -56,21 +56,21 @@ class Interface(Message):
 
     def _write(self, out):
         if self.device:
-            put_text(out, b"\n", self.device)
+            put_text(out, b'\n', self.device)
         if self.name:
-            put_text(out, b"\x12", self.name)
+            put_text(out, b'\x12', self.name)
         for value in each(self.ip_addresses):
-            put_message(out, b"\x1a", IpAddress, value)
+            put_message(out, b'\x1a', IpAddress, value)
         if self.mtu:
-            put_uint64(out, b" ", self.mtu)
+            put_uint64(out, b' ', self.mtu)
         if self.hw_addr:
-            put_text(out, b"*", self.hw_addr)
+            put_text(out, b'*', self.hw_addr)
         if self.device_path:
-            put_text(out, b"2", self.device_path)
+            put_text(out, b'2', self.device_path)
         if self.type:
-            put_text(out, b":", self.type)
+            put_text(out, b':', self.type)
         if self.raw_flags:
-            put_uint32(out, b"@", self.raw_flags)
+            put_uint32(out, b'@', self.raw_flags)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -107,21 +107,21 @@ class Route(Message):
 
     def _write(self, out):
         if self.dest:
-            put_text(out, b"\n", self.dest)
+            put_text(out, b'\n', self.dest)
         if self.gateway:
-            put_text(out, b"\x12", self.gateway)
+            put_text(out, b'\x12', self.gateway)
         if self.device:
-            put_text(out, b"\x1a", self.device)
+            put_text(out, b'\x1a', self.device)
         if self.source:
             put_text(out, b'"', self.source)
         if self.scope:
-            put_uint32(out, b"(", self.scope)
+            put_uint32(out, b'(', self.scope)
         if self.family:
-            put_int32(out, b"0", self.family)
+            put_int32(out, b'0', self.family)
         if self.flags:
-            put_uint32(out, b"8", self.flags)
+            put_uint32(out, b'8', self.flags)
         if self.mtu:
-            put_uint32(out, b"@", self.mtu)
+            put_uint32(out, b'@', self.mtu)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -155,15 +155,15 @@ class ArpNeighbor(Message):
 
     def _write(self, out):
         if self.to_ip_address is not None:
-            put_message(out, b"\n", IpAddress, self.to_ip_address)
+            put_message(out, b'\n', IpAddress, self.to_ip_address)
         if self.device:
-            put_text(out, b"\x12", self.device)
+            put_text(out, b'\x12', self.device)
         if self.lladdr:
-            put_text(out, b"\x1a", self.lladdr)
+            put_text(out, b'\x1a', self.lladdr)
         if self.state:
-            put_int32(out, b" ", self.state)
+            put_int32(out, b' ', self.state)
         if self.flags:
-            put_int32(out, b"(", self.flags)
+            put_int32(out, b'(', self.flags)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):

@@ -14,9 +14,9 @@ class Any(Message):
 
     def _write(self, out):
         if self.type_url:
-            put_text(out, b"\n", self.type_url)
+            put_text(out, b'\n', self.type_url)
         if self.value:
-            put_bytes(out, b"\x12", self.value)
+            put_bytes(out, b'\x12', self.value)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -35,9 +35,9 @@ class Timestamp(Message):
 
     def _write(self, out):
         if self.seconds:
-            put_int64(out, b"\x08", self.seconds)
+            put_int64(out, b'\x08', self.seconds)
         if self.nanos:
-            put_int32(out, b"\x10", self.nanos)
+            put_int32(out, b'\x10', self.nanos)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):

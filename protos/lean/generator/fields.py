@@ -138,7 +138,7 @@ class FieldText:
     def _tag(self, wire_type: int, number: int | None = None) -> str:
         out = bytearray()
         wire.put_varint(out, (number or self._field.number) << 3 | wire_type)
-        return "b" + repr(bytes(out))[1:].replace("'", '"') if b'"' not in out else repr(bytes(out))
+        return repr(bytes(out))
 
     def _put(self, out: str, number: int, value: str) -> str:
         tag = self._tag(self._wire_type, number)

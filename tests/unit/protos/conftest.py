@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import random
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +92,7 @@ def _fill(message: Any, source: random.Random, depth: int) -> None:
             setattr(message, field.name, _value(field, source))
 
 
-def assert_same(ours: Any, theirs: Any) -> None:
+def _assert_same(ours: Any, theirs: Any) -> None:
     """Each attribute of our message equals the field of Google's, presence included."""
     for field in theirs.DESCRIPTOR.fields:
         own, other = getattr(ours, pythonize_field_name(field.name)), getattr(theirs, field.name)
@@ -111,7 +110,7 @@ def assert_same(ours: Any, theirs: Any) -> None:
             pairs = [(own, other)]
         for mine, yours in pairs:
             if hasattr(yours, "DESCRIPTOR"):
-                assert_same(mine, yours)
+                _assert_same(mine, yours)
             else:
                 assert mine == yours or (mine != mine and yours != yours), where
                 assert isinstance(mine, type(yours)), where
@@ -153,3 +152,27 @@ def oracle(tmp_path_factory: pytest.TempPathFactory) -> Oracle:
     sources = [str(p.relative_to(SOURCES)) for p in sorted(SOURCES.rglob("*.proto"))]
     assert protoc.main(["protoc", f"-I{SOURCES}", f"--descriptor_set_out={out}", *sources]) == 0
     return Oracle(out.read_bytes())
+
+
+@pytest.fixture(scope="session")
+def assert_same() -> Callable[[Any, Any], None]:
+    """Compares one of our messages with one of Google's, attribute by attribute."""
+    return _assert_same
+
+
+@pytest.fixture(scope="session")
+def flavours() -> dict[str, tuple[str, type]]:
+    """(full name, class) of every message in both flavours."""
+    return FLAVOURS
+
+
+@pytest.fixture(scope="session")
+def rich_types() -> dict[str, type]:
+    """The rich classes by full name."""
+    return RICH
+
+
+@pytest.fixture(scope="session")
+def lean_types() -> dict[str, type]:
+    """The lean classes by full name."""
+    return LEAN

@@ -21,7 +21,8 @@ def test_the_script_runs_isolated_and_names_its_root() -> None:
 
 
 @pytest.mark.parametrize(
-    ("python", "root"), [("python", "/opt"), ("/opt/python", "lib"), ("/opt/a b/python", "/opt"), ("/" + "x" * 130, "/")]
+    ("python", "root"),
+    [("python", "/opt"), ("/opt/python", "lib"), ("/opt/a b/python", "/opt"), ("/" + "x" * 130, "/")],
 )
 def test_a_script_that_could_not_run_is_refused(python: str, root: str) -> None:
     with pytest.raises(ValueError, match="path"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from shim.reaper import reap_orphans, zombie_children
@@ -37,7 +38,7 @@ async def test_a_zombie_is_left_to_its_owner_for_a_period() -> None:
 
     async with anyio.create_task_group() as group:
         group.start_soon(reap_orphans, 30)
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         group.cancel_scope.cancel()
 
     assert os.waitpid(pid, 0) == (pid, 0)

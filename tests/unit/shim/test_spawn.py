@@ -10,7 +10,7 @@ from shim import cli, spawn
 from shim.bootstrap import ANY, PARAMS, Bootstrap
 from shim.errors import ShimError
 
-_INVOCATION = cli.parse("-namespace ns -address /c.sock -publish-binary /bin/c -id s1 start".split())
+_INVOCATION = cli.parse(["-namespace", "ns", "-address", "/c.sock", "-publish-binary", "/bin/c", "-id", "s1", "start"])
 
 
 def test_the_daemon_runs_isolated_with_flags_that_explain_it() -> None:

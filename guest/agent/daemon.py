@@ -1,0 +1,79 @@
+"""The agent's life: set up, serve over every way in, until the sandbox is destroyed or something fails."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import time
+
+from guest.agent import boot, cmdline, kernel, serial, vsock
+from guest.agent.agent import Agent
+from guest.agent.cmdline import Options
+from guest.agent.layout import Layout
+from guest.agent.log import Console, log, set_up
+from guest.agent.service import AgentService, HealthService
+from protos.codec import MessageCodec
+from ttrpc.server import Server
+
+#: Seconds that open calls may take to be answered when the machine ends.
+CLOSE_SECONDS = 1.0
+
+
+def run(is_init: bool) -> None:
+    """Run the agent to its end; as the first process with the guest's file systems mounted before."""
+    options = cmdline.read()
+    console = set_up(options.log_level)
+    if is_init:
+        boot.bring_up_loopback()
+    else:
+        kernel.set_subreaper()
+    asyncio.run(serve(options, console, Layout()))
+
+
+async def serve(options: Options, console: Console, layout: Layout) -> None:
+    """Serve until the agent is told to stop."""
+    os.makedirs(layout.state, mode=0o700, exist_ok=True)
+    async with asyncio.TaskGroup() as group:
+        agent = Agent(group, layout, options, console)
+        agent.reaper.start()
+        _stop_on_signals(agent)
+        server = Server([AgentService(agent), HealthService()], MessageCodec(), require_same_user=False)
+        try:
+            async with server:
+                ways = [
+                    group.create_task(serial.serve(server.protocol)),
+                    group.create_task(_serve_vsock(agent, server)),
+                ]
+                # What was imported lives for good: the collector need not look at it again.
+                gc.freeze()
+                log.info("ready after %.2f s of processor time", time.process_time())
+                await agent.stopping.wait()
+                for way in ways[1:]:
+                    way.cancel()
+                await server.close(CLOSE_SECONDS)
+        finally:
+            for way in ways:
+                way.cancel()
+            agent.close()
+    log.info("the sandbox is gone")
+
+
+def _stop_on_signals(agent: Agent) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, agent.stopping.set)
+
+
+async def _serve_vsock(agent: Agent, server: Server) -> None:
+    """Serve vsock where there is a device, or where somebody loaded it; loading it for nothing costs boot time."""
+    sys = agent.layout.sys
+    await vsock.load_transport(agent.reaper, sys)
+    if not (vsock.has_device(sys) or os.path.isdir(f"{sys}/module/vsock")):
+        return
+    sock = vsock.listen(agent.options.port)
+    if sock is None:
+        return
+    allowed = {vsock.HOST_CID, vsock.LOCAL_CID} if agent.options.developer else {vsock.HOST_CID}
+    with sock:
+        await vsock.serve(sock, server.protocol, frozenset(allowed))

@@ -1,0 +1,88 @@
+"""CPUs and memory that the host has plugged in: set online, so that the kernel uses them (OnlineCPUMem)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+
+from guest.agent.errors import DeadlineError
+from guest.agent.log import log
+
+_CPU = re.compile(r"cpu\d+")
+_BLOCK = re.compile(r"memory\d+")
+_POLL_SECONDS = 0.05
+MAX_CPUS = 4096
+
+
+async def online(sys: str, cpus: int, wait: bool, cpu_only: bool, timeout: float) -> None:
+    """Set CPUs and (unless `cpu_only`) memory blocks online.
+
+    `cpus` is how many offline CPUs are to come online, 0 meaning all there are. A plugged CPU may show up late: the
+    call waits for `timeout` seconds, and raises `DeadlineError` then if the host asked to `wait` for them.
+    """
+    wanted = min(cpus, MAX_CPUS)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout
+    done = online_cpus(sys, wanted)
+    while done < wanted:
+        if loop.time() >= deadline:
+            if wait:
+                raise DeadlineError(f"{done} of {wanted} CPUs came online within {timeout:g} s")
+            log.warning("%d of %d CPUs came online", done, wanted)
+            break
+        await asyncio.sleep(_POLL_SECONDS)
+        done += online_cpus(sys, wanted - done)
+    if not cpu_only:
+        online_memory(sys)
+
+
+def online_cpus(sys: str, limit: int) -> int:
+    """Set at most `limit` offline CPUs online, 0 meaning all; returns how many came."""
+    directory = f"{sys}/devices/system/cpu"
+    count = 0
+    for name in _entries(directory, _CPU):
+        if limit and count >= limit:
+            break
+        if _read(f"{directory}/{name}/online") == "0" and _write(f"{directory}/{name}/online", "1"):
+            count += 1
+    return count
+
+
+def online_memory(sys: str) -> int:
+    """Set all offline memory blocks online; returns how many came."""
+    directory = f"{sys}/devices/system/memory"
+    states = [f"{directory}/{name}/state" for name in _entries(directory, _BLOCK)]
+    return sum(_write(state, "online") for state in states if _read(state) == "offline")
+
+
+def memory_block_size(sys: str) -> int:
+    """Bytes in a memory block, the unit of memory hot-plug; 0 if the kernel has none."""
+    text = _read(f"{sys}/devices/system/memory/block_size_bytes")
+    return int(text, 16) if re.fullmatch(r"[0-9a-f]+", text) else 0
+
+
+def _entries(directory: str, pattern: re.Pattern[str]) -> list[str]:
+    try:
+        names = [name for name in os.listdir(directory) if pattern.fullmatch(name)]
+    except OSError:
+        return []
+    return sorted(names, key=lambda name: (len(name), name))
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read(64).strip()
+    except OSError:
+        return ""
+
+
+def _write(path: str, value: str) -> bool:
+    try:
+        with open(path, "w", encoding="ascii") as file:
+            file.write(value)
+    except OSError as error:
+        log.warning("%s: %s", path, error.strerror)
+        return False
+    return True

@@ -1,0 +1,247 @@
+"""The parts of a VM as typed data, each with the arguments that make QEMU create it.
+
+All renderings are pure. Names of options and properties are QEMU's own (qemu(1), `qemu-system-x86_64 -device X,help`);
+what is set to other than its default has its reason here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from hypervisor.arguments import absolute, option
+
+#: Serial number of the root image's disk, by which the guest finds it whatever else is plugged in.
+IMAGE_SERIAL = "kata-image"
+#: Name of the agent's virtio-serial port in the guest: /dev/virtio-ports/kata.agent.0.
+AGENT_PORT = "kata.agent.0"
+#: Identifier of the memory backend, in the machine's properties and for later hot-plug.
+RAM_ID = "ram"
+
+
+class Device(Protocol):
+    """Anything that has its share of the command line."""
+
+    def arguments(self) -> list[str]:
+        """The share, as a list of arguments."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The q35 board without what a pod never uses: each device less is less to emulate, probe and attack."""
+
+    type: str = "q35"
+
+    def arguments(self) -> list[str]:
+        """`-machine`; guest memory stays out of core dumps of QEMU, for it is not ours to spill."""
+        unused = dict.fromkeys(("sata", "smbus", "usb", "vmport", "hpet"), False)
+        return option("-machine", self.type, {"memory-backend": RAM_ID, "dump-guest-core": False, **unused})
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """What runs the guest's instructions: `kvm` or `tcg`, and the CPU model that fits it."""
+
+    name: str
+    cpu_features: str = ""
+
+    def arguments(self) -> list[str]:
+        """`-accel` and `-cpu`.
+
+        TCG: one host thread per vCPU, and a bound on the translated code (QEMU's default is up to 1 GiB per VM).
+        Its `max` model costs no time over the plain ones, and has RDRAND: a guest without it waits for entropy.
+        """
+        model = "host" if self.name == "kvm" else "max"
+        # The features are QEMU's own comma-separated list, so their commas are syntax.
+        cpu = ",".join([model, *filter(None, self.cpu_features.split(","))])
+        properties = {"thread": "multi", "tb-size": 256} if self.name == "tcg" else {}
+        return [*option("-accel", self.name, properties), *option("-cpu", cpu)]
+
+
+@dataclass(frozen=True)
+class Cpus:
+    """`count` vCPUs now, up to `maximum` later; one socket per vCPU, so that each can be plugged alone."""
+
+    count: int
+    maximum: int
+
+    def arguments(self) -> list[str]:
+        """`-smp`."""
+        topology = {"sockets": self.maximum, "cores": 1, "threads": 1, "maxcpus": self.maximum}
+        return option("-smp", str(self.count), topology)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Guest RAM in a memfd that vhost-user daemons can map; sizes in MiB. `maximum` 0 means no hot-plug."""
+
+    size: int
+    maximum: int = 0
+    slots: int = 0
+
+    def arguments(self) -> list[str]:
+        """`-object` and `-m`: a memfd needs no file system, and no /dev/shm to be large enough."""
+        hotplug = {"slots": self.slots, "maxmem": f"{self.maximum}M"} if self.maximum > self.size else {}
+        backend = {"id": RAM_ID, "size": f"{self.size}M", "share": True}
+        return [
+            *option("-object", "memory-backend-memfd", backend),
+            *option("-m", None, {"size": f"{self.size}M", **hotplug}),
+        ]
+
+
+@dataclass(frozen=True)
+class PciBridge:
+    """A bridge with 31 slots for later hot-plug, at a fixed address so that the guest's PCI paths are known."""
+
+    index: int
+
+    def arguments(self) -> list[str]:
+        """`-device pci-bridge`; slots are plugged through ACPI, so without its own hot-plug controller (SHPC)."""
+        properties = {
+            "id": f"pci-bridge-{self.index}",
+            "bus": "pcie.0",
+            "chassis_nr": self.index + 1,
+            "shpc": False,
+            "addr": f"{self.index + 2:#x}",
+            "io-reserve": "4k",
+            "mem-reserve": "1m",
+            "pref64-reserve": "1m",
+        }
+        return option("-device", "pci-bridge", properties)
+
+
+@dataclass(frozen=True)
+class RootPort:
+    """A PCIe root port for one device that needs PCIe (VFIO). Each costs some 15 ms of a boot under TCG."""
+
+    index: int
+
+    def arguments(self) -> list[str]:
+        """`-device pcie-root-port`; chassis 0 belongs to the ports, numbered by slot, as bridges have their own."""
+        properties = {"id": f"rp{self.index}", "bus": "pcie.0", "chassis": 0, "slot": self.index}
+        return option("-device", "pcie-root-port", properties)
+
+
+@dataclass(frozen=True)
+class Rng:
+    """Entropy from the host's `source`."""
+
+    source: Path
+
+    def arguments(self) -> list[str]:
+        """`-object rng-random` and its virtio device."""
+        return [
+            *option("-object", "rng-random", {"id": "rng0", "filename": absolute(self.source, "entropy source")}),
+            *option("-device", "virtio-rng-pci", {"rng": "rng0"}),
+        ]
+
+
+@dataclass(frozen=True)
+class RootImage:
+    """The guest's root image as a read-only disk; any number of VMs share one file and its page cache."""
+
+    path: Path
+
+    def arguments(self) -> list[str]:
+        """`-blockdev` without image locks (nobody writes), and its virtio-blk device."""
+        backend = {
+            "driver": "raw",
+            "node-name": "image",
+            "read-only": True,
+            "file.driver": "file",
+            "file.filename": absolute(self.path, "image"),
+            "file.locking": False,
+        }
+        return [
+            *option("-blockdev", None, backend),
+            *option("-device", "virtio-blk-pci", {"drive": "image", "serial": IMAGE_SERIAL}),
+        ]
+
+
+@dataclass(frozen=True)
+class SharedFs:
+    """virtio-fs: the daemon listens on `socket`; the guest mounts `tag`. `cache_size_mib` is the DAX window, if any."""
+
+    socket: Path
+    tag: str
+    queue_size: int
+    cache_size_mib: int = 0
+
+    def arguments(self) -> list[str]:
+        """`-chardev` and `-device vhost-user-fs-pci`."""
+        properties = {
+            "chardev": "fs0",
+            "tag": self.tag,
+            "queue-size": self.queue_size,
+            "cache-size": f"{self.cache_size_mib}M" if self.cache_size_mib else None,
+        }
+        return [
+            *option("-chardev", "socket", {"id": "fs0", "path": absolute(self.socket, "shared fs socket")}),
+            *option("-device", "vhost-user-fs-pci", properties),
+        ]
+
+
+@dataclass(frozen=True)
+class AgentSerial:
+    """The agent's virtio-serial port behind an inherited, already listening UNIX socket."""
+
+    listener_fd: int
+
+    def arguments(self) -> list[str]:
+        """Nobody has to be connected for the guest to run, and a client may connect before QEMU is up."""
+        chardev = {"id": "agent", "fd": self.listener_fd, "server": True, "wait": False}
+        port = {"bus": "serial0.0", "nr": 1, "chardev": "agent", "name": AGENT_PORT}
+        return [
+            *option("-device", "virtio-serial-pci", {"id": "serial0", "max_ports": 2}),
+            *option("-chardev", "socket", chardev),
+            *option("-device", "virtserialport", port),
+        ]
+
+
+@dataclass(frozen=True)
+class AgentVsock:
+    """vsock with an address that is already claimed on the inherited /dev/vhost-vsock descriptor."""
+
+    guest_cid: int
+    vhost_fd: int
+
+    def arguments(self) -> list[str]:
+        """`-device vhost-vsock-pci`."""
+        return option(
+            "-device", "vhost-vsock-pci", {"id": "vsock0", "vhostfd": self.vhost_fd, "guest-cid": self.guest_cid}
+        )
+
+
+@dataclass(frozen=True)
+class Console:
+    """The guest's first serial port on an inherited, connected socket: no file that could grow, no path to guess."""
+
+    fd: int
+
+    def arguments(self) -> list[str]:
+        """`-serial` on a character device of its own."""
+        return [*option("-chardev", "socket", {"id": "console", "fd": self.fd}), *option("-serial", "chardev:console")]
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """QMP on an inherited, connected socket: when QEMU ends, for whatever reason, our end reads end of file."""
+
+    fd: int
+
+    def arguments(self) -> list[str]:
+        """`-chardev` and `-mon` in control mode."""
+        return [
+            *option("-chardev", "socket", {"id": "qmp", "fd": self.fd}),
+            *option("-mon", None, {"chardev": "qmp", "mode": "control"}),
+        ]
+
+
+@dataclass(frozen=True)
+class PanicNotifier:
+    """pvpanic: lets a guest with that driver tell of a kernel panic at once (QMP event GUEST_PANICKED)."""
+
+    def arguments(self) -> list[str]:
+        """`-device pvpanic`."""
+        return option("-device", "pvpanic")

@@ -1,0 +1,175 @@
+"""Child processes of the daemon: QEMU and virtiofsd.
+
+A child is started under `setpriv --pdeathsig KILL`, so the kernel ends it with the daemon, whatever kills the daemon.
+(The kernel sends that signal when the *thread* that forked ends: spawn from the main thread.) It is watched by a pidfd
+on the event loop: no thread per child, no SIGCHLD handler (uvloop reserves that signal), no pid that could be reused.
+Its standard output and error go to one bounded tail. Nothing ever passes through a shell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hypervisor.errors import HypervisorError
+from hypervisor.tail import TailReader
+
+#: The environment of a helper: theirs is not the daemon's business to leak into.
+ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+
+
+class ChildProcess:
+    """A running or ended child. Made by `spawn`; reaped by itself, at once, when it ends."""
+
+    def __init__(self, popen: subprocess.Popen[bytes], pidfd: int, stderr: TailReader) -> None:
+        self.pid = popen.pid
+        #: Exit status, or minus the signal's number; None while it runs.
+        self.returncode: int | None = None
+        self._popen = popen
+        self._loop = asyncio.get_running_loop()
+        self._exited = asyncio.Event()
+        self._exit_callbacks: list[Callable[[], None]] = []
+        self._stderr = stderr
+        self._pidfd = pidfd
+        self._loop.add_reader(pidfd, self._reap)
+
+    @property
+    def stderr_tail(self) -> str:
+        """The last that it wrote to standard output and error."""
+        return self._stderr.tail.text()
+
+    def on_exit(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called on the event loop once the child is reaped; at once if it has been."""
+        if self.returncode is None:
+            self._exit_callbacks.append(callback)
+        else:
+            callback()
+
+    async def wait(self) -> int:
+        """The return code, as soon as there is one. Any number of callers, cancellable."""
+        await self._exited.wait()
+        assert self.returncode is not None
+        return self.returncode
+
+    def kill(self) -> None:
+        """Send SIGKILL, without waiting; nothing happens if it has ended."""
+        if self.returncode is None:
+            try:
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+    def _reap(self) -> None:
+        self.returncode = self._collect()
+        self._popen.returncode = self.returncode
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self._stderr.finish()
+        self._exited.set()
+        callbacks, self._exit_callbacks = self._exit_callbacks, []
+        for callback in callbacks:
+            callback()
+
+    def _collect(self) -> int:
+        try:
+            result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
+        except ChildProcessError:
+            # Somebody reaped it by pid; that it ended is certain, how is not.
+            return 255
+        assert result is not None
+        return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
+
+
+def spawn(
+    argv: Sequence[str],
+    *,
+    fds: Sequence[int] = (),
+    cwd: Path | None = None,
+    raise_nofile: bool = False,
+    on_spawn: Callable[[int], None] | None = None,
+    on_line: Callable[[str], None] | None = None,
+) -> ChildProcess:
+    """Start `argv` (an absolute path and its arguments) on the running event loop.
+
+    `fds` are inherited under their own numbers. `raise_nofile` lifts the soft limit of open files to the hard one.
+    `on_spawn` gets the pid before anything else happens: for the journal that `delete` reads. If it raises, the child
+    is killed. Raises HypervisorError when the program is missing or can't be run.
+    """
+    check_executable(Path(argv[0]))
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    stderr = TailReader(read_end, on_line=on_line)
+    try:
+        popen = _popen([find_setpriv(), "--pdeathsig", "KILL", "--", *argv], fds, cwd or Path("/"), write_end)
+        child = _adopt(popen, stderr)
+    except BaseException:
+        stderr.finish()
+        raise
+    finally:
+        os.close(write_end)
+    try:
+        if on_spawn:
+            on_spawn(child.pid)
+        if raise_nofile:
+            _raise_nofile(child.pid)
+    except BaseException:
+        child.kill()
+        raise
+    return child
+
+
+def _popen(command: Sequence[str], fds: Sequence[int], cwd: Path, output: int) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=tuple(fds),
+            cwd=cwd,
+            env=ENVIRONMENT,
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        raise HypervisorError(f"can't start {command[4]}: {error}") from error
+
+
+def _adopt(popen: subprocess.Popen[bytes], stderr: TailReader) -> ChildProcess:
+    try:
+        return ChildProcess(popen, os.pidfd_open(popen.pid), stderr)
+    except OSError as error:
+        popen.kill()
+        popen.wait()
+        raise HypervisorError(f"can't watch process {popen.pid}: {error}") from error
+
+
+def check_executable(program: Path) -> None:
+    """Raise HypervisorError unless `program` is an absolute path of a file we may execute."""
+    if not program.is_absolute():
+        raise HypervisorError(f"{program}: the path of a program must be absolute")
+    if not program.is_file():
+        raise HypervisorError(f"{program}: no such program; install it or correct the configuration")
+    if not os.access(program, os.X_OK):
+        raise HypervisorError(f"{program}: not executable")
+
+
+def find_setpriv() -> str:
+    """Path of util-linux's `setpriv`; HypervisorError if the host has none."""
+    found = shutil.which("setpriv", path=ENVIRONMENT["PATH"])
+    if found is None:
+        raise HypervisorError("setpriv not found: install util-linux")
+    return found
+
+
+def _raise_nofile(pid: int) -> None:
+    try:
+        _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
+    except (ProcessLookupError, PermissionError):
+        # Gone already (its exit will tell why), or not allowed: the limit it has is the one there is.
+        pass

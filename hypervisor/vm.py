@@ -1,0 +1,151 @@
+"""The contract of a VM: what one is made of, and what may be asked of it when.
+
+| method                     | before `start`            | while it runs   | after its end                         |
+|----------------------------|---------------------------|-----------------|---------------------------------------|
+| `start`                    | once                      | illegal         | illegal                               |
+| `agent_url`                | illegal                   | legal           | what it was, if it ever ran           |
+| `pid`                      | 0                         | QEMU's          | what it was                           |
+| `wait`                     | illegal                   | waits           | returns the same `VmExit` at once     |
+| `pause` `resume` `status`  | illegal                   | legal           | `VmGoneError` with the reason         |
+| `shutdown` `kill`          | legal: it can't start now | legal           | nothing happens                       |
+| `diagnostics`              | legal, empty              | legal           | legal, complete                       |
+
+"Illegal" is an `IllegalStateError`: a mistake of the caller. `start` counts as running from its first step: a `kill`
+from another task ends it. A VM that has ended holds nothing any more: no descriptor, no socket, no file in its run
+directory. It is not started again; a new one is made.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+AcceleratorName = Literal["kvm", "tcg"]
+AgentChannel = Literal["virtio-serial", "vsock"]
+
+#: The vsock port Kata's agent listens on.
+AGENT_VSOCK_PORT = 1024
+#: Under this tag Kata's agent mounts the shared directory.
+SHARED_FS_TAG = "kataShared"
+
+#: Called with the pid of a new process before anything is waited for, so that it can be undone from disk.
+OnSpawn = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class VmSpec:
+    """All a VM is. Sizes in MiB; paths absolute. At least one of `initrd` and `image` is the guest's userland."""
+
+    name: str
+    #: An existing directory for this VM's sockets; also QEMU's working directory.
+    run_dir: Path
+    qemu: Path
+    kernel: Path
+    vcpus: int
+    memory_mib: int
+    #: Resolved already: see `hypervisor.accelerator`.
+    accelerator: AcceleratorName
+    initrd: Path | None = None
+    image: Path | None = None
+    #: File system in the first partition of an `image` that boots without an `initrd`.
+    image_type: str = "ext4"
+    #: Added behind the machine's own, so they win.
+    kernel_params: tuple[str, ...] = ()
+    agent_channel: AgentChannel = "virtio-serial"
+    #: Ceilings of hot-plug; 0 means what it starts with.
+    max_vcpus: int = 0
+    max_memory_mib: int = 0
+    memory_slots: int = 10
+    machine_type: str = "q35"
+    #: QEMU's own comma-separated list, e.g. `pmu=off`.
+    cpu_features: str = ""
+    #: Where virtiofsd listens; it must when the VM starts.
+    shared_fs_socket: Path | None = None
+    shared_fs_tag: str = SHARED_FS_TAG
+    shared_fs_queue_size: int = 1024
+    shared_fs_cache_mib: int = 0
+    entropy_source: Path = Path("/dev/urandom")
+    #: QEMU's `-sandbox` argument, e.g. `on,obsolete=deny,spawn=deny`; empty for none.
+    seccomp_sandbox: str = ""
+    pci_bridges: int = 1
+    pcie_root_ports: int = 0
+    #: Let the guest's kernel talk, and log its console and QEMU's standard error line by line.
+    debug: bool = False
+
+
+@dataclass(frozen=True)
+class VmExit:
+    """How a VM ended: exit status or else signal of its process (both None if it never ran), and why, in one line."""
+
+    returncode: int | None
+    signal: int | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """The last that QEMU and the guest said; several lines each, bounded, not to be trusted."""
+
+    stderr_tail: str = ""
+    console_tail: str = ""
+
+
+class Vm(ABC):
+    """One virtual machine. See the module's table for what is legal when."""
+
+    @property
+    @abstractmethod
+    def agent_url(self) -> str:
+        """Where the guest's agent is reached: connectable once `start` has spawned the VM, answered when the guest is up."""
+
+    @property
+    @abstractmethod
+    def pid(self) -> int:
+        """Process id of the VM, 0 before there is one."""
+
+    @property
+    @abstractmethod
+    def started(self) -> bool:
+        """Whether `start` has succeeded and the VM has not ended since."""
+
+    @abstractmethod
+    async def start(self, timeout: float) -> None:
+        """Launch it; returns when its monitor answers and its vCPUs run, which is long before the guest is up.
+
+        Takes at most `timeout` seconds. Raises HypervisorError with the cause (what is missing, QEMU's exit status and
+        last words, what the guest's console said); nothing is left then, nor when it is cancelled.
+        """
+
+    @abstractmethod
+    async def wait(self) -> VmExit:
+        """Return when the VM has ended, for whatever reason. Any number of callers, each may be cancelled."""
+
+    @abstractmethod
+    async def pause(self) -> None:
+        """Stop all vCPUs; idempotent. Raises VmGoneError or QmpError."""
+
+    @abstractmethod
+    async def resume(self) -> None:
+        """Let the vCPUs run on; idempotent. Raises VmGoneError or QmpError."""
+
+    @abstractmethod
+    async def status(self) -> str:
+        """QEMU's run state: `running`, `paused`, `guest-panicked`, ... (QMP `RunState`). Raises VmGoneError or QmpError."""
+
+    @abstractmethod
+    async def shutdown(self, timeout: float) -> None:
+        """End it in order, and by SIGKILL after `timeout` seconds. The agent has synced the guest's disks before.
+
+        Idempotent; never raises because the VM is dead or dies on the way. Afterwards `wait` returns at once.
+        """
+
+    @abstractmethod
+    def kill(self) -> None:
+        """SIGKILL, now, without waiting; idempotent. `wait` returns as soon as the kernel has taken it apart."""
+
+    @abstractmethod
+    def diagnostics(self) -> Diagnostics:
+        """What QEMU and the guest's console said last."""

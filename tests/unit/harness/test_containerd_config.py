@@ -1,0 +1,42 @@
+"""The configuration of a bed's containerd."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.harness.containerd_config import ContainerdPaths, render
+
+
+@pytest.fixture
+def private():
+    base = Path('/b/"odd" dir')
+    return ContainerdPaths(base / "root", base / "state", base / "c.sock", base / "net.d", base / "opt")
+
+
+def test_everything_of_a_bed_is_private_and_cri_knows_both_runtimes(private):
+    text = render(private, pause_image="p:1", kata_config=Path("/k.toml"), cni_bin=Path("/usr/lib/cni"))
+
+    config = tomllib.loads(text)
+    cri = config["plugins"]["io.containerd.grpc.v1.cri"]
+    assert (config["root"], config["state"]) == (str(private.root), str(private.state))
+    assert config["grpc"]["address"] == str(private.socket)
+    assert cri["restrict_oom_score_adj"] is True
+    assert cri["cni"]["conf_dir"] == str(private.cni_conf)
+    assert cri["sandbox_image"] == "p:1"
+    assert cri["containerd"]["runtimes"]["runc"]["runtime_type"] == "io.containerd.runc.v2"
+
+
+def test_kata_gets_its_annotations_configuration_and_no_host_devices(private):
+    text = render(private, pause_image="p:1", kata_config=Path("/k.toml"), cni_bin=Path("/cni"))
+
+    kata = tomllib.loads(text)["plugins"]["io.containerd.grpc.v1.cri"]["containerd"]["runtimes"]["kata"]
+    assert kata == {
+        "runtime_type": "io.containerd.kata.v2",
+        "pod_annotations": ["io.katacontainers.*"],
+        "container_annotations": ["io.katacontainers.*"],
+        "privileged_without_host_devices": True,
+        "options": {"ConfigPath": "/k.toml"},
+    }

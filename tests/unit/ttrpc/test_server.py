@@ -1,0 +1,605 @@
+"""The server over UNIX sockets: dispatch, concurrency, deadlines, errors, faults of clients, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
+
+from tests.unit.ttrpc.support import (
+    PATIENCE,
+    SERVICE,
+    SS,
+    SU,
+    US,
+    UU,
+    Methods,
+    Note,
+    NoteCodec,
+    RawPeer,
+    call,
+    connected,
+    echo,
+    echo_all,
+    echo_service,
+    hang,
+    listener,
+    raw_client,
+    serving,
+    until,
+)
+from ttrpc import peer as peer_module
+from ttrpc.envelope import Request, Response, RpcStatus, decode_response, encode_request
+from ttrpc.fdtransport import FdTransport
+from ttrpc.frame import (
+    DATA,
+    HEADER,
+    MESSAGE_MAX,
+    NO_DATA,
+    REMOTE_CLOSED,
+    REMOTE_OPEN,
+    REQUEST,
+    Frame,
+    encode_frame,
+)
+from ttrpc.server import Server
+
+pytestmark = pytest.mark.anyio
+
+
+def request(stream_id: int, method: str, payload: bytes = b"", flags: int = 0, **fields: Any) -> bytes:
+    return encode_frame(stream_id, REQUEST, flags, encode_request(Request(SERVICE, method, payload, **fields)))
+
+
+def error(code: Status, message: str) -> Response:
+    return Response(RpcStatus(code.value, message))
+
+
+async def response(client: RawPeer) -> tuple[int, Response]:
+    frame = await client.frame()
+    return frame.stream_id, decode_response(frame.payload)
+
+
+async def failure(coroutine: Any) -> tuple[Status, str | None]:
+    with pytest.raises(GRPCError) as caught:
+        await coroutine
+    return caught.value.status, caught.value.message
+
+
+class Gate:
+    """A handler that waits, and tells what becomes of it."""
+
+    def __init__(self) -> None:
+        self.entered = 0
+        self.cancelled = 0
+        self.open = asyncio.Event()
+
+    async def __call__(self, stream: Any) -> None:
+        self.entered += 1
+        try:
+            await self.open.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        await echo(stream)
+
+
+async def test_a_unary_call_is_answered(socket_path: Path) -> None:
+    async with serving(socket_path), raw_client(socket_path) as client:
+        client.send(request(1, "Echo", b"hello"))
+
+        assert await response(client) == (1, Response(None, b"hello"))
+
+
+async def test_a_handler_that_waits_delays_no_other_call(socket_path: Path) -> None:
+    gate = Gate()
+    async with serving(socket_path, Methods(Echo=(UU, echo), Wait=(UU, gate))), raw_client(socket_path) as client:
+        client.send(b"".join(request(stream_id, "Wait", b"late") for stream_id in range(1, 200, 2)))
+        client.send(request(201, "Echo", b"at once"))
+
+        assert await response(client) == (201, Response(None, b"at once"))
+        gate.open.set()
+        late = sorted([await response(client) for _ in range(100)])
+
+    assert late == [(stream_id, Response(None, b"late")) for stream_id in range(1, 200, 2)]
+
+
+@pytest.mark.parametrize(
+    ("bad", "expected"),
+    [
+        pytest.param(
+            HEADER.pack(5 << 20, 1, REQUEST, 0) + bytes(5 << 20),
+            (1, error(Status.RESOURCE_EXHAUSTED, "message length 5242880 exceed maximum message size of 4194304")),
+            id="length 5 MiB",
+        ),
+        pytest.param(
+            request(2, "Echo"),
+            (2, error(Status.INVALID_ARGUMENT, "StreamID must be odd for client initiated streams")),
+            id="even id",
+        ),
+        pytest.param(encode_frame(1, 9, 0, b"what"), None, id="type 9"),
+        pytest.param(
+            encode_frame(1, REQUEST, 0, b"\xff"),
+            (1, error(Status.INVALID_ARGUMENT, "unmarshal request error: a varint is cut off")),
+            id="truncated protobuf",
+        ),
+        pytest.param(
+            request(1, "Echo", b"\xff"),
+            (1, error(Status.INTERNAL, "ttrpc: error unmarshalling payload: not a note")),
+            id="bad payload",
+        ),
+        pytest.param(request(1, "Nope"), (1, error(Status.UNIMPLEMENTED, "method Nope")), id="unknown method"),
+    ],
+)
+async def test_the_connection_survives(socket_path: Path, bad: bytes, expected: tuple[int, Response] | None) -> None:
+    async with serving(socket_path), raw_client(socket_path) as client:
+        client.send(bad)
+        if expected is not None:
+            assert await response(client) == expected
+        client.send(request(7, "Echo", b"fine"))
+
+        assert await response(client) == (7, Response(None, b"fine"))
+
+
+async def test_a_repeated_id_is_refused_and_the_first_call_goes_on(socket_path: Path) -> None:
+    gate = Gate()
+    async with serving(socket_path, Methods(Wait=(UU, gate))), raw_client(socket_path) as client:
+        client.send(request(1, "Wait", b"first") + request(1, "Wait"))
+        text = "StreamID cannot be re-used and must increment"
+        assert await response(client) == (1, error(Status.INVALID_ARGUMENT, text))
+
+        gate.open.set()
+
+        assert await response(client) == (1, Response(None, b"first"))
+
+
+async def test_the_end_of_a_connection_in_the_middle_of_a_frame_harms_nobody_else(socket_path: Path) -> None:
+    async with serving(socket_path) as server, connected(socket_path) as channel:
+        async with raw_client(socket_path) as client:
+            client.send(request(1, "Echo")[:-3])
+            await until(lambda: len(server._connections) == 2)
+        await until(lambda: len(server._connections) == 1)
+
+        assert await call(channel, "Echo", "fine") == "fine"
+
+
+async def raise_grpc(stream: Any) -> None:
+    raise GRPCError(Status.NOT_FOUND, 'container "c1": not found', [b"detail"])
+
+
+async def raise_other(stream: Any) -> None:
+    raise FileNotFoundError(2, "No such file", "\udcff")
+
+
+async def raise_silent(stream: Any) -> None:
+    raise ValueError
+
+
+async def raise_cancelled(stream: Any) -> None:
+    raise asyncio.CancelledError
+
+
+async def silent(stream: Any) -> None:
+    await stream.recv_message()
+
+
+async def huge(stream: Any) -> None:
+    await stream.send_message(Note("x" * MESSAGE_MAX))
+
+
+async def raise_huge(stream: Any) -> None:
+    raise ValueError("x" * (5 << 20))
+
+
+@pytest.mark.parametrize(
+    ("func", "code", "message"),
+    [
+        (raise_grpc, Status.NOT_FOUND, 'container "c1": not found'),
+        (raise_other, Status.UNKNOWN, "[Errno 2] No such file: '\\udcff'"),
+        (raise_silent, Status.UNKNOWN, "ValueError"),
+        (raise_cancelled, Status.CANCELLED, "the handler was cancelled"),
+        (silent, Status.INTERNAL, "the handler sent no response"),
+        (huge, Status.RESOURCE_EXHAUSTED, "message length 4194309 exceed maximum message size of 4194304"),
+        (raise_huge, Status.UNKNOWN, "x" * 16381 + "..."),
+    ],
+)
+async def test_whatever_a_handler_does_its_caller_is_answered_and_others_go_on(
+    socket_path: Path, func: Any, code: Status, message: str
+) -> None:
+    service = Methods(Echo=(UU, echo), Fail=(UU, func))
+    async with serving(socket_path, service), connected(socket_path) as channel:
+        assert await failure(call(channel, "Fail")) == (code, message)
+        assert await call(channel, "Echo", "fine") == "fine"
+
+
+async def test_an_error_may_carry_details(socket_path: Path) -> None:
+    async with serving(socket_path, Methods(Fail=(UU, raise_grpc))), connected(socket_path) as channel:
+        with pytest.raises(GRPCError) as caught:
+            await call(channel, "Fail")
+
+    assert caught.value.details == (b"detail",)
+
+
+async def test_a_second_response_is_an_error_of_the_handler_that_nobody_hears_of(
+    socket_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def twice(stream: Any) -> None:
+        await stream.send_message(Note("first"))
+        await stream.send_message(Note("second"))
+
+    async with serving(socket_path, Methods(Twice=(UU, twice))), raw_client(socket_path) as client:
+        client.send(request(1, "Twice") + request(3, "Twice"))
+
+        assert [await response(client), await response(client)] == [
+            (1, Response(None, b"first")),
+            (3, Response(None, b"first")),
+        ]
+    assert "the call is over" in caplog.text
+
+
+async def test_a_deadline_cancels_the_handler_and_is_answered(socket_path: Path) -> None:
+    gate = Gate()
+    async with serving(socket_path, Methods(Wait=(UU, gate))), raw_client(socket_path) as client:
+        client.send(request(1, "Wait", timeout_nano=20_000_000))
+
+        assert await response(client) == (1, error(Status.DEADLINE_EXCEEDED, "context deadline exceeded"))
+        await until(lambda: gate.cancelled == 1)
+
+
+async def test_a_handler_that_resists_its_deadline_is_answered_for_once(socket_path: Path) -> None:
+    async def stubborn(stream: Any) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await stream.recv_message()
+        await stream.send_message(Note("too late"))
+
+    service = Methods(Stubborn=(UU, stubborn), Echo=(UU, echo))
+    async with serving(socket_path, service), raw_client(socket_path) as client:
+        client.send(request(1, "Stubborn", timeout_nano=1_000_000))
+        assert (await response(client))[1].status == RpcStatus(4, "context deadline exceeded")
+
+        client.send(request(3, "Echo", b"next"))
+        assert await response(client) == (3, Response(None, b"next"))
+
+
+async def test_a_deadline_that_has_passed_runs_no_handler(socket_path: Path) -> None:
+    gate = Gate()
+    async with serving(socket_path, Methods(Wait=(UU, gate))), raw_client(socket_path) as client:
+        client.send(request(1, "Wait", timeout_nano=-1))
+
+        assert await response(client) == (1, error(Status.DEADLINE_EXCEEDED, "context deadline exceeded"))
+    assert gate.entered == 0
+
+
+async def test_a_handler_sees_deadline_metadata_and_peer(socket_path: Path) -> None:
+    seen: list[Any] = []
+
+    async def look(stream: Any) -> None:
+        remaining = stream.deadline and stream.deadline.time_remaining()
+        seen.append((remaining, dict(stream.metadata), stream.peer))
+        await echo(stream)
+
+    async with serving(socket_path, Methods(Look=(UU, look))), connected(socket_path) as channel:
+        await call(channel, "Look")
+        await call(channel, "Look", timeout=50, metadata={"Containerd-Namespace-Ttrpc": "k8s.io"})
+
+    (none, empty, peer), (remaining, metadata, _) = seen
+    assert (none, empty) == (None, {})
+    assert peer == (os.getpid(), os.geteuid(), os.getegid())
+    assert 40 < remaining <= 50
+    assert metadata == {"containerd-namespace-ttrpc": "k8s.io"}
+
+
+async def test_the_loss_of_a_connection_cancels_its_handlers_and_no_others(socket_path: Path) -> None:
+    gate = Gate()
+    async with serving(socket_path, Methods(Wait=(UU, gate))), raw_client(socket_path) as staying:
+        staying.send(request(1, "Wait", b"stays"))
+        async with raw_client(socket_path) as leaving:
+            leaving.send(request(1, "Wait") + request(3, "Wait"))
+            await until(lambda: gate.entered == 3)
+        await until(lambda: gate.cancelled == 2)
+
+        gate.open.set()
+        assert await response(staying) == (1, Response(None, b"stays"))
+
+
+async def test_streams_are_capped_per_connection(socket_path: Path) -> None:
+    async with serving(socket_path, streams_max=2), raw_client(socket_path) as client:
+        client.send(request(1, "Hang") + request(3, "Hang") + request(5, "Hang"))
+
+        text = "2 calls are open on this connection"
+        assert await response(client) == (5, error(Status.RESOURCE_EXHAUSTED, text))
+
+
+async def test_connections_are_capped(socket_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(socket_path, connections_max=1), connected(socket_path) as channel:
+        async with raw_client(socket_path) as refused:
+            with pytest.raises((EOFError, ConnectionError)):
+                await refused.frame()
+
+        assert await call(channel, "Echo", "fine") == "fine"
+    assert "refused a connection: 1 connections are open" in caplog.text
+
+
+async def test_another_user_is_refused(
+    socket_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(peer_module.os, "geteuid", lambda: 12345)
+    async with serving(socket_path) as server, raw_client(socket_path) as client:
+        client.send(request(1, "Echo"))
+        with pytest.raises((EOFError, ConnectionError)):
+            await client.frame()
+
+        assert not server._connections
+    assert "is not of user 12345" in caplog.text
+
+
+async def test_another_user_may_be_let_in(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer_module.os, "geteuid", lambda: 12345)
+    async with serving(socket_path, require_same_user=False), connected(socket_path) as channel:
+        assert await call(channel, "Echo", "fine") == "fine"
+
+
+async def test_a_socket_that_does_not_tell_who_connects_needs_a_decision() -> None:
+    sock = socket.create_server(("127.0.0.1", 0))
+    with sock:
+        async with Server([], NoteCodec()) as server:
+            with pytest.raises(ValueError, match="needs a UNIX socket"):
+                await server.listen(sock)
+
+
+async def test_other_sockets_can_be_served() -> None:
+    sock = socket.create_server(("127.0.0.1", 0))
+    async with Server([echo_service()], NoteCodec(), require_same_user=False) as server:
+        await server.listen(sock)
+        client = RawPeer(*await asyncio.open_connection(*sock.getsockname()))
+        client.send(request(1, "Echo", b"hello"))
+        assert await response(client) == (1, Response(None, b"hello"))
+        await client.close()
+
+
+async def test_a_single_stream_can_be_served() -> None:
+    ours, theirs = socket.socketpair()
+    async with Server([echo_service()], NoteCodec()) as server:
+        connection = server.protocol()
+        FdTransport(asyncio.get_running_loop(), ours.detach(), connection)
+        client = RawPeer(*await asyncio.open_unix_connection(sock=theirs))
+        client.send(request(1, "Echo", b"hello"))
+        assert await response(client) == (1, Response(None, b"hello"))
+
+        await client.close()
+        async with asyncio.timeout(PATIENCE):
+            await connection.wait_closed()
+    assert connection.cause == "end of file"
+
+
+async def test_a_listener_outlives_garbage_collection(socket_path: Path) -> None:
+    async with serving(socket_path):
+        gc.collect()
+        async with connected(socket_path) as channel:
+            assert await call(channel, "Echo", "still here") == "still here"
+
+
+async def test_streaming_frames_are_those_of_the_protocol(socket_path: Path) -> None:
+    async def join(stream: Any) -> None:
+        await stream.send_message(Note("".join([note.text async for note in stream])))
+
+    async def split(stream: Any) -> None:
+        for letter in (await stream.recv_message()).text:
+            await stream.send_message(Note(letter))
+
+    async def refuse(stream: Any) -> None:
+        await stream.send_message(Note("one"))
+        raise GRPCError(Status.ABORTED, "enough")
+
+    service = Methods(Join=(SU, join), Split=(US, split), Refuse=(US, refuse), EchoAll=(SS, echo_all))
+    end = DATA, REMOTE_CLOSED | NO_DATA, b""
+    async with serving(socket_path, service), raw_client(socket_path) as client:
+        client.send(
+            request(1, "Join", flags=REMOTE_OPEN)
+            + encode_frame(1, DATA, 0, b"a")
+            + encode_frame(1, DATA, 0, b"")
+            + encode_frame(1, DATA, 0, b"b")
+            + encode_frame(1, *end)
+        )
+        assert await response(client) == (1, Response(None, b"ab"))
+
+        client.send(request(3, "Split", b"xy", REMOTE_CLOSED))
+        expected = [Frame(3, DATA, 0, b"x"), Frame(3, DATA, 0, b"y"), Frame(3, *end)]
+        assert [await client.frame() for _ in expected] == expected
+
+        client.send(request(5, "Split", b"", REMOTE_CLOSED))
+        assert await client.frame() == Frame(5, *end)
+
+        client.send(request(7, "Refuse", b"", REMOTE_CLOSED))
+        assert await client.frame() == Frame(7, DATA, 0, b"one")
+        assert await response(client) == (7, error(Status.ABORTED, "enough"))
+
+        client.send(request(9, "EchoAll", b"in the request", REMOTE_OPEN))
+        assert await client.frame() == Frame(9, DATA, 0, b"in the request")
+        client.send(encode_frame(9, DATA, REMOTE_CLOSED, b"with the end"))
+        assert [await client.frame() for _ in range(2)] == [Frame(9, DATA, 0, b"with the end"), Frame(9, *end)]
+
+
+async def test_a_fault_in_the_middle_of_a_stream_cancels_its_handler(socket_path: Path) -> None:
+    entered, ended = asyncio.Event(), asyncio.Event()
+
+    async def receive(stream: Any) -> None:
+        entered.set()
+        try:
+            await stream.recv_message()
+        finally:
+            ended.set()
+
+    async with serving(socket_path, Methods(Receive=(SU, receive))), raw_client(socket_path) as client:
+        client.send(request(1, "Receive", flags=REMOTE_OPEN))
+        await until(entered.is_set)
+        client.send(HEADER.pack(5 << 20, 1, DATA, 0) + bytes(5 << 20))
+
+        text = "message length 5242880 exceed maximum message size of 4194304"
+        assert await response(client) == (1, error(Status.RESOURCE_EXHAUSTED, text))
+        await until(ended.is_set)
+
+
+async def test_a_call_and_its_fault_may_come_together(socket_path: Path) -> None:
+    gate = Gate()
+    async with serving(socket_path, Methods(Wait=(UU, gate), Echo=(UU, echo))), raw_client(socket_path) as client:
+        client.send(request(1, "Wait") + encode_frame(1, DATA, 0, b"x") + request(3, "Echo"))
+
+        text = "data handling error: the client has closed the stream"
+        assert await response(client) == (1, error(Status.INVALID_ARGUMENT, text))
+        assert await response(client) == (3, Response())
+    assert gate.entered == 0
+
+
+async def test_messages_for_a_handler_that_has_answered_early_are_refused(socket_path: Path) -> None:
+    lingering = asyncio.Event()
+
+    async def early(stream: Any) -> None:
+        await stream.send_message(Note("early"))
+        await lingering.wait()
+
+    async with serving(socket_path, Methods(Early=(SU, early))), raw_client(socket_path) as client:
+        client.send(request(1, "Early", flags=REMOTE_OPEN))
+        assert await response(client) == (1, Response(None, b"early"))
+
+        client.send(encode_frame(1, DATA, 0, b"more"))
+
+        assert await response(client) == (1, error(Status.INVALID_ARGUMENT, "StreamID is no longer active"))
+        lingering.set()
+
+
+async def test_closing_lets_handlers_finish_refuses_new_calls_and_disconnects(socket_path: Path) -> None:
+    gate = Gate()
+    async with serving(socket_path, Methods(Wait=(UU, gate))) as server, raw_client(socket_path) as client:
+        client.send(request(1, "Wait", b"finishes"))
+        await until(lambda: gate.entered == 1)
+
+        async with asyncio.TaskGroup() as group:
+            closing = group.create_task(server.close(PATIENCE))
+            await until(lambda: server._closing)
+            client.send(request(3, "Wait"))
+            assert await response(client) == (3, error(Status.UNAVAILABLE, "ttrpc: the server is closing"))
+            assert not closing.done()
+            gate.open.set()
+
+        assert await response(client) == (1, Response(None, b"finishes"))
+        with pytest.raises(EOFError):
+            await client.frame()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_unix_connection(str(socket_path))
+
+
+async def test_closing_cancels_handlers_that_do_not_finish_in_their_grace(socket_path: Path) -> None:
+    gate = Gate()
+    async with serving(socket_path, Methods(Wait=(UU, gate))) as server, raw_client(socket_path) as client:
+        client.send(request(1, "Wait"))
+        await until(lambda: gate.entered == 1)
+
+        await server.close(grace=0.01)
+        await server.close(grace=0.01)
+
+        with pytest.raises(EOFError):
+            await client.frame()
+        await until(lambda: gate.cancelled == 1)
+
+
+async def test_a_connection_that_comes_while_the_server_closes_is_refused(socket_path: Path) -> None:
+    async with Server([echo_service()], NoteCodec()) as server:
+        await server.close()
+        ours, theirs = socket.socketpair()
+        connection = server.protocol()
+        FdTransport(asyncio.get_running_loop(), ours.detach(), connection)
+
+        async with asyncio.timeout(PATIENCE):
+            await connection.wait_closed()
+        theirs.close()
+    assert connection.cause == "refused"
+
+
+async def test_an_error_in_the_servers_block_ends_it_at_once_and_stays_what_it_is(socket_path: Path) -> None:
+    gate = Gate()
+    server = Server([Methods(Wait=(UU, gate))], NoteCodec())
+
+    async def fail_with_a_call_open() -> None:
+        async with server:
+            await server.listen(listener(socket_path))
+            async with raw_client(socket_path) as client:
+                client.send(request(1, "Wait"))
+                await until(lambda: gate.entered == 1)
+                raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail_with_a_call_open()
+    assert gate.cancelled == 1
+
+
+async def test_cancelling_the_servers_task_cancels_its_handlers(socket_path: Path) -> None:
+    gate = Gate()
+
+    async def serve() -> None:
+        async with Server([Methods(Wait=(UU, gate))], NoteCodec()) as server:
+            await server.listen(listener(socket_path))
+            await asyncio.Event().wait()
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(serve())
+        await until(socket_path.exists)
+        async with raw_client(socket_path) as client:
+            client.send(request(1, "Wait"))
+            await until(lambda: gate.entered == 1)
+            task.cancel()
+            with pytest.raises((EOFError, ConnectionError)):
+                await client.frame()
+
+    assert (task.cancelled(), gate.cancelled) == (True, 1)
+
+
+async def test_a_client_that_reads_nothing_is_read_from_no_more(socket_path: Path) -> None:
+    async def big(stream: Any) -> None:
+        entered.append(1)
+        await stream.send_message(Note("x" * (1 << 20)))
+
+    entered: list[int] = []
+    sock = socket.socket(socket.AF_UNIX)
+    async with serving(socket_path, Methods(Big=(UU, big))) as server:
+        sock.connect(str(socket_path))
+        sock.sendall(b"".join(request(stream_id, "Big") for stream_id in range(1, 41, 2)))
+        await until(lambda: len(entered) == 20)
+        (connection,) = server._connections
+        await until(lambda: connection.write_paused)
+        sock.sendall(b"".join(request(stream_id, "Big") for stream_id in range(41, 81, 2)))
+        await asyncio.sleep(0.05)
+        # What is buffered is one message above the limit, not twenty: the other handlers wait, and so do the requests.
+        transport: Any = connection._transport
+        assert transport.get_write_buffer_size() < 3 << 20
+        assert len(entered) == 20
+
+        reader, writer = await asyncio.open_unix_connection(sock=sock)
+        client = RawPeer(reader, writer)
+        sizes = [len((await client.frame()).payload) for _ in range(40)]
+        await client.close()
+
+    assert len(sizes) == 40
+    assert min(sizes) > 1 << 20
+
+
+async def test_handlers_are_not_logged_for_errors_they_mean(
+    socket_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "ttrpc")
+    service = Methods(Fail=(UU, raise_grpc), Hang=(UU, hang))
+    async with serving(socket_path, service), connected(socket_path) as channel:
+        await failure(call(channel, "Fail"))
+        await failure(call(channel, "Hang", timeout=0.01))
+
+    assert [record for record in caplog.records if record.name == "ttrpc"] == []
