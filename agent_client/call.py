@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol, TypeVar
 
 from grpclib.const import Status
-from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
+from grpclib.exceptions import GRPCError
 
 from agent_client.errors import AgentError
 from ttrpc.client import Channel
@@ -43,8 +43,6 @@ class Caller:
         except GRPCError as error:
             lost = error.status is Status.UNAVAILABLE and self._channel.closed
             raise AgentError(rpc, error.status, _message(error, timeout), lost=lost) from error
-        except (ProtocolError, StreamTerminatedError) as error:
-            raise AgentError(rpc, Status.INTERNAL, str(error), lost=self._channel.closed) from error
         except ValueError as error:
             # The request holds a value that its field can't carry: it has not been sent.
             raise AgentError(rpc, Status.INVALID_ARGUMENT, str(error)) from error

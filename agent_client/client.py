@@ -38,6 +38,7 @@ class AgentClient:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._call = Caller(channel)
+        # The stubs are typed for grpclib's channel, whose interface ours has.
         self._agent = pb.AgentServiceStub(channel)  # type: ignore[arg-type]
         self._health = pb.HealthStub(channel)  # type: ignore[arg-type]
         #: Interfaces, routes, neighbours and packet filters of the guest.

@@ -1,4 +1,4 @@
-"""What a VM boots from, looked at before QEMU is started: its own words for a wrong file name no file, or the wrong one."""
+"""What a VM boots from, looked at before QEMU is started, whose own words for a bad file seldom name it."""
 
 from __future__ import annotations
 

@@ -38,8 +38,8 @@ def command_line(spec: VmSpec, fds: Inherited) -> list[str]:
     arguments = [
         absolute(spec.qemu, "QEMU"),
         *option("-name", None, {"guest": spec.name, "debug-threads": True}),
-        # Nothing that is not asked for: no default devices, no configuration of the host's user, no display.
-        *("-no-user-config", "-nodefaults", "-nographic"),
+        # Nothing that is not asked for. (-nographic would have the firmware write to the guest's console.)
+        *("-no-user-config", "-nodefaults", "-display", "none"),
         # A guest that restarts has ended.
         "-no-reboot",
         *option("-rtc", None, {"base": "utc", "clock": "host"}),

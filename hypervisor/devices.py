@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from hypervisor.arguments import absolute, option
+from hypervisor.arguments import Value, absolute, option
 
 #: Serial number of the root image's disk, by which the guest finds it whatever else is plugged in.
 IMAGE_SERIAL = "kata-image"
@@ -35,7 +35,7 @@ class Machine:
 
     def arguments(self) -> list[str]:
         """`-machine`; guest memory stays out of core dumps of QEMU, for it is not ours to spill."""
-        unused = dict.fromkeys(("sata", "smbus", "usb", "vmport", "hpet"), False)
+        unused: dict[str, Value] = dict.fromkeys(("sata", "smbus", "usb", "vmport", "hpet"), False)
         return option("-machine", self.type, {"memory-backend": RAM_ID, "dump-guest-core": False, **unused})
 
 
@@ -55,7 +55,7 @@ class Accelerator:
         model = "host" if self.name == "kvm" else "max"
         # The features are QEMU's own comma-separated list, so their commas are syntax.
         cpu = ",".join([model, *filter(None, self.cpu_features.split(","))])
-        properties = {"thread": "multi", "tb-size": 256} if self.name == "tcg" else {}
+        properties: dict[str, Value] = {"thread": "multi", "tb-size": 256} if self.name == "tcg" else {}
         return [*option("-accel", self.name, properties), *option("-cpu", cpu)]
 
 
@@ -68,7 +68,7 @@ class Cpus:
 
     def arguments(self) -> list[str]:
         """`-smp`."""
-        topology = {"sockets": self.maximum, "cores": 1, "threads": 1, "maxcpus": self.maximum}
+        topology: dict[str, Value] = {"sockets": self.maximum, "cores": 1, "threads": 1, "maxcpus": self.maximum}
         return option("-smp", str(self.count), topology)
 
 
@@ -82,8 +82,10 @@ class Memory:
 
     def arguments(self) -> list[str]:
         """`-object` and `-m`: a memfd needs no file system, and no /dev/shm to be large enough."""
-        hotplug = {"slots": self.slots, "maxmem": f"{self.maximum}M"} if self.maximum > self.size else {}
-        backend = {"id": RAM_ID, "size": f"{self.size}M", "share": True}
+        hotplug: dict[str, Value] = (
+            {"slots": self.slots, "maxmem": f"{self.maximum}M"} if self.maximum > self.size else {}
+        )
+        backend: dict[str, Value] = {"id": RAM_ID, "size": f"{self.size}M", "share": True}
         return [
             *option("-object", "memory-backend-memfd", backend),
             *option("-m", None, {"size": f"{self.size}M", **hotplug}),
@@ -98,7 +100,7 @@ class PciBridge:
 
     def arguments(self) -> list[str]:
         """`-device pci-bridge`; slots are plugged through ACPI, so without its own hot-plug controller (SHPC)."""
-        properties = {
+        properties: dict[str, Value] = {
             "id": f"pci-bridge-{self.index}",
             "bus": "pcie.0",
             "chassis_nr": self.index + 1,
@@ -119,7 +121,7 @@ class RootPort:
 
     def arguments(self) -> list[str]:
         """`-device pcie-root-port`; chassis 0 belongs to the ports, numbered by slot, as bridges have their own."""
-        properties = {"id": f"rp{self.index}", "bus": "pcie.0", "chassis": 0, "slot": self.index}
+        properties: dict[str, Value] = {"id": f"rp{self.index}", "bus": "pcie.0", "chassis": 0, "slot": self.index}
         return option("-device", "pcie-root-port", properties)
 
 
@@ -145,7 +147,7 @@ class RootImage:
 
     def arguments(self) -> list[str]:
         """`-blockdev` without image locks (nobody writes), and its virtio-blk device."""
-        backend = {
+        backend: dict[str, Value] = {
             "driver": "raw",
             "node-name": "image",
             "read-only": True,
@@ -170,7 +172,7 @@ class SharedFs:
 
     def arguments(self) -> list[str]:
         """`-chardev` and `-device vhost-user-fs-pci`."""
-        properties = {
+        properties: dict[str, Value] = {
             "chardev": "fs0",
             "tag": self.tag,
             "queue-size": self.queue_size,
@@ -190,8 +192,8 @@ class AgentSerial:
 
     def arguments(self) -> list[str]:
         """Nobody has to be connected for the guest to run, and a client may connect before QEMU is up."""
-        chardev = {"id": "agent", "fd": self.listener_fd, "server": True, "wait": False}
-        port = {"bus": "serial0.0", "nr": 1, "chardev": "agent", "name": AGENT_PORT}
+        chardev: dict[str, Value] = {"id": "agent", "fd": self.listener_fd, "server": True, "wait": False}
+        port: dict[str, Value] = {"bus": "serial0.0", "nr": 1, "chardev": "agent", "name": AGENT_PORT}
         return [
             *option("-device", "virtio-serial-pci", {"id": "serial0", "max_ports": 2}),
             *option("-chardev", "socket", chardev),

@@ -23,6 +23,9 @@ from hypervisor.tail import TailReader
 #: The environment of a helper: theirs is not the daemon's business to leak into.
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 
+#: Return code of a child whose exit status somebody else took.
+UNKNOWN_STATUS = 255
+
 
 class ChildProcess:
     """A running or ended child. Made by `spawn`; reaped by itself, at once, when it ends."""
@@ -53,8 +56,8 @@ class ChildProcess:
 
     async def wait(self) -> int:
         """The return code, as soon as there is one. Any number of callers, cancellable."""
-        await self._exited.wait()
-        assert self.returncode is not None
+        while self.returncode is None:
+            await self._exited.wait()
         return self.returncode
 
     def kill(self) -> None:
@@ -66,8 +69,18 @@ class ChildProcess:
                 pass
 
     def _reap(self) -> None:
-        self.returncode = self._collect()
-        self._popen.returncode = self.returncode
+        try:
+            result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
+        except ChildProcessError:
+            # Somebody else reaped it: that it ended is certain, how is not.
+            self._ended(UNKNOWN_STATUS)
+        else:
+            if result is not None:
+                exited = result.si_code == os.CLD_EXITED
+                self._ended(result.si_status if exited else -result.si_status)
+
+    def _ended(self, returncode: int) -> None:
+        self.returncode = self._popen.returncode = returncode
         self._loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
         self._stderr.finish()
@@ -75,15 +88,6 @@ class ChildProcess:
         callbacks, self._exit_callbacks = self._exit_callbacks, []
         for callback in callbacks:
             callback()
-
-    def _collect(self) -> int:
-        try:
-            result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
-        except ChildProcessError:
-            # Somebody reaped it by pid; that it ended is certain, how is not.
-            return 255
-        assert result is not None
-        return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
 
 
 def spawn(

@@ -11,7 +11,9 @@ import asyncio
 import functools
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import anyio
 
@@ -41,6 +43,17 @@ class _State(Enum):
     ENDED = "has ended"
 
 
+@dataclass
+class _Process:
+    """What there is from the spawn on."""
+
+    child: ChildProcess
+    console: TailReader
+    wiring: Wiring
+    #: From the greeting on.
+    qmp: QmpSession | None = None
+
+
 class QemuVm(Vm):
     """The `Vm` that QEMU runs. Needs a running event loop from `start` on."""
 
@@ -49,23 +62,18 @@ class QemuVm(Vm):
         self._spec = spec
         self._on_spawn = on_spawn
         self._state = _State.NEW
-        self._wiring: Wiring | None = None
-        self._child: ChildProcess | None = None
-        self._console: TailReader | None = None
-        self._qmp: QmpSession | None = None
+        self._process: _Process | None = None
         self._exit: VmExit | None = None
 
     @property
     def agent_url(self) -> str:
         """`serial:///<run_dir>/agent` or `vsock://<cid>:1024`."""
-        if self._wiring is None:
-            raise IllegalStateError(f"VM {self._spec.name} {_State.NEW.value}: its agent has no address yet")
-        return self._wiring.agent_url
+        return self._spawned().wiring.agent_url
 
     @property
     def pid(self) -> int:
         """QEMU's process id."""
-        return self._child.pid if self._child else 0
+        return self._process.child.pid if self._process else 0
 
     @property
     def started(self) -> bool:
@@ -74,30 +82,37 @@ class QemuVm(Vm):
 
     async def start(self, timeout: float) -> None:
         """See `Vm.start`; what QEMU is told is in `command_line`."""
-        self._require(_State.NEW)
+        if self._state is not _State.NEW:
+            raise IllegalStateError(f"VM {self._spec.name} {self._state.value}: it can't be started")
         self._state = _State.STARTING
         try:
             boot_files.check(self._spec)
-            self._launch()
+            process = self._process = self._launch()
+            process.child.on_exit(functools.partial(self._given_back, process))
         except BaseException as error:
             self._end_unborn(f"QEMU was not started: {error}")
             raise
         try:
-            await self._greet(timeout)
+            process.qmp = await self._greet(process, timeout)
         except BaseException:
             self.kill()
             with anyio.CancelScope(shield=True):
                 await self._taken_apart()
             raise
-        self._state = _State.RUNNING
+        if process.child.returncode is None:
+            self._state = _State.RUNNING
 
     async def wait(self) -> VmExit:
         """See `Vm.wait`."""
-        if self._child is None and self._exit is None:
-            self._require(_State.ENDED)
-        if self._child is not None:
-            await self._child.wait()
-        return await self._conclude()
+        if self._process is not None:
+            await self._process.child.wait()
+            if self._process.qmp is not None:
+                await self._process.qmp.drain()
+                await self._process.qmp.close()
+            self._exit = self._exit or self._describe(self._process)
+        if self._exit is None:
+            raise IllegalStateError(f"VM {self._spec.name} {self._state.value}: there is no end to wait for")
+        return self._exit
 
     async def pause(self) -> None:
         """QMP `stop`."""
@@ -113,13 +128,14 @@ class QemuVm(Vm):
 
     async def shutdown(self, timeout: float) -> None:
         """QMP `quit` flushes and closes what QEMU has open; the guest is not asked, its agent has synced."""
+        process = self._process
         try:
-            if self._qmp is not None and self._child is not None:
+            if process is not None and process.qmp is not None:
                 async with asyncio.timeout(timeout):
-                    await self._qmp.execute("quit", timeout=timeout)
-                    await self._child.wait()
+                    await process.qmp.execute("quit", timeout=timeout)
+                    await process.child.wait()
         except (QmpError, TimeoutError) as error:
-            if self._state is _State.RUNNING:
+            if self.started:
                 _log.warning("VM %s did not quit (%s): killing it", self._spec.name, error or "timed out")
         finally:
             self.kill()
@@ -127,61 +143,59 @@ class QemuVm(Vm):
 
     def kill(self) -> None:
         """SIGKILL to QEMU through its pidfd."""
-        if self._child is not None:
-            self._child.kill()
+        if self._process is not None:
+            self._process.child.kill()
         else:
             self._end_unborn("QEMU was not started: the VM was ended before")
 
     def diagnostics(self) -> Diagnostics:
         """The tails of QEMU's standard error and of the first serial port."""
-        return Diagnostics(
-            self._child.stderr_tail if self._child else "", self._console.tail.text() if self._console else ""
-        )
+        if self._process is None:
+            return Diagnostics()
+        return Diagnostics(self._process.child.stderr_tail, self._process.console.tail.text())
 
-    def _require(self, *states: _State) -> None:
-        if self._state not in states:
-            raise IllegalStateError(f"VM {self._spec.name} {self._state.value}")
+    def _spawned(self) -> _Process:
+        if self._process is None:
+            raise IllegalStateError(f"VM {self._spec.name} {self._state.value}: it has no process")
+        return self._process
 
-    def _launch(self) -> None:
+    def _launch(self) -> _Process:
         """Spawn QEMU. No await in here: whoever sees the VM being started sees its process."""
         with wire(self._spec) as wiring:
-            self._child = spawn(
+            child = spawn(
                 command_line(self._spec, wiring.inherited),
                 fds=wiring.fds,
                 cwd=self._spec.run_dir,
                 on_spawn=self._on_spawn,
                 on_line=self._line_log("QEMU"),
             )
-        self._wiring = wiring
-        self._console = TailReader(wiring.console.detach(), keep=CONSOLE_KEEP, on_line=self._line_log("console"))
-        self._child.on_exit(self._given_back)
+        console = TailReader(wiring.console.detach(), keep=CONSOLE_KEEP, on_line=self._line_log("console"))
+        return _Process(child, console, wiring)
 
-    async def _greet(self, timeout: float) -> None:
-        assert self._wiring is not None
+    async def _greet(self, process: _Process, timeout: float) -> QmpSession:
         try:
-            self._qmp = await QmpSession.over_socket(self._wiring.monitor, timeout)
+            return await QmpSession.over_socket(process.wiring.monitor, timeout)
         except ConnectionError as error:
             raise HypervisorError((await self._taken_apart()).reason) from error
         except QmpError as error:
-            words = last_words(self.diagnostics().console_tail)
+            words = last_words(process.console.tail.text())
             raise QmpError(f"{error} (last on its console: {words})" if words else str(error)) from error
 
-    async def _execute(self, command: str) -> dict[str, object]:
+    async def _execute(self, command: str) -> Any:
         if self._state is _State.ENDED:
             raise VmGoneError((await self.wait()).reason)
-        self._require(_State.RUNNING)
-        assert self._qmp is not None
+        qmp = self._spawned().qmp
+        if qmp is None:
+            raise IllegalStateError(f"VM {self._spec.name} {self._state.value}: {command} is for one that runs")
         try:
-            result: dict[str, object] = await self._qmp.execute(command)
+            return await qmp.execute(command)
         except QmpError as error:
-            if not self._qmp.connected:
-                raise VmGoneError((await self._taken_apart()).reason) from error
-            raise
-        return result
+            if qmp.connected:
+                raise
+            raise VmGoneError((await self._taken_apart()).reason) from error
 
     async def _taken_apart(self) -> VmExit:
-        """Wait for the end of a QEMU that is dying or hung up; one that only hung up is killed."""
-        assert self._child is not None or self._exit is not None
+        """The end of a QEMU that dies or has hung up; one that does not die by itself is killed."""
         for _ in range(2):
             with anyio.move_on_after(REAP_TIMEOUT):
                 return await self.wait()
@@ -189,38 +203,24 @@ class QemuVm(Vm):
         _log.error("QEMU process %d of VM %s can't be killed", self.pid, self._spec.name)
         return VmExit(None, None, f"QEMU process {self.pid} can't be killed")
 
-    async def _conclude(self) -> VmExit:
-        if self._qmp is not None:
-            await self._qmp.drain()
-            await self._qmp.close()
-        if self._exit is None:
-            self._exit = self._describe()
-        return self._exit
-
-    def _describe(self) -> VmExit:
-        assert self._child is not None
-        assert self._child.returncode is not None
-        code = self._child.returncode
-        events = self._qmp.events if self._qmp else ()
+    def _describe(self, process: _Process) -> VmExit:
+        code = process.child.returncode or 0
+        events = process.qmp.events if process.qmp else ()
         causes = [str(event.data.get("reason")) for event in events if event.name == "SHUTDOWN"]
-        evidence = self.diagnostics()
-        reason = describe_end(code, causes[-1] if causes else None, evidence.stderr_tail, evidence.console_tail)
+        told = self.diagnostics()
+        reason = describe_end(code, causes[-1] if causes else None, told.stderr_tail, told.console_tail)
         return VmExit(code if code >= 0 else None, -code if code < 0 else None, reason)
 
-    def _given_back(self) -> None:
+    def _given_back(self, process: _Process) -> None:
         """QEMU is reaped: read out the console, remove the agent's socket. The rest went with the process."""
         self._state = _State.ENDED
-        if self._console is not None:
-            self._console.finish()
-        if self._wiring is not None and self._wiring.agent_socket is not None:
-            sockets.remove(self._wiring.agent_socket)
+        process.console.finish()
+        if process.wiring.agent_socket is not None:
+            sockets.remove(process.wiring.agent_socket)
 
     def _end_unborn(self, reason: str) -> None:
         self._state = _State.ENDED
-        if self._exit is None:
-            self._exit = VmExit(None, None, reason)
+        self._exit = self._exit or VmExit(None, None, reason)
 
     def _line_log(self, source: str) -> Callable[[str], None] | None:
-        if not self._spec.debug:
-            return None
-        return functools.partial(_log.debug, "%s %s: %s", self._spec.name, source)
+        return functools.partial(_log.debug, "%s %s: %s", self._spec.name, source) if self._spec.debug else None

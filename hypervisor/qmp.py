@@ -98,7 +98,7 @@ class QmpSession:
     async def execute(
         self, command: str, arguments: Mapping[str, Any] | None = None, timeout: float = COMMAND_TIMEOUT
     ) -> Any:
-        """Run `command` and return its value. Raises QmpError with QEMU's description, or when `timeout` seconds passed."""
+        """Run `command`, return its value. Raises QmpError with QEMU's description, or after `timeout` seconds."""
         try:
             async with asyncio.timeout(timeout):
                 return await self._client.execute(command, arguments)

@@ -109,14 +109,14 @@ async def detect_flavour(binary: Path, timeout: float) -> Flavour:
     """
     try:
         status = binary.stat()
-        found = _scan(binary, status.st_mtime_ns, status.st_size)
+        found = _scan(binary, (status.st_mtime_ns, status.st_size))
     except (OSError, ValueError) as error:
         raise HypervisorError(f"can't read {binary}: {error}") from error
     return found or await _ask(binary, timeout)
 
 
 @functools.lru_cache(maxsize=8)
-def _scan(binary: Path, mtime_ns: int, size: int) -> Flavour | None:
+def _scan(binary: Path, _version: tuple[int, int]) -> Flavour | None:
     with binary.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:
         if content.find(_C_MARK) >= 0:
             return "c"

@@ -99,7 +99,7 @@ class Vm(ABC):
     @property
     @abstractmethod
     def agent_url(self) -> str:
-        """Where the guest's agent is reached: connectable once `start` has spawned the VM, answered when the guest is up."""
+        """Where the guest's agent is: connectable once `start` has spawned the VM, answered when the guest is up."""
 
     @property
     @abstractmethod
@@ -133,7 +133,7 @@ class Vm(ABC):
 
     @abstractmethod
     async def status(self) -> str:
-        """QEMU's run state: `running`, `paused`, `guest-panicked`, ... (QMP `RunState`). Raises VmGoneError or QmpError."""
+        """QMP's `RunState`: `running`, `paused`, `guest-panicked`, ... Raises VmGoneError or QmpError."""
 
     @abstractmethod
     async def shutdown(self, timeout: float) -> None:

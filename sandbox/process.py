@@ -34,7 +34,7 @@ class Process:
         self._ended = anyio.Event()
         what = f"exec {exec_id} of container {container_id}" if exec_id else f"container {container_id}"
         self.state: State = Created(what)
-        self._announced_start = False
+        self._started = anyio.Event()
 
     @property
     def has_ended(self) -> bool:
@@ -44,12 +44,12 @@ class Process:
     @property
     def is_running(self) -> bool:
         """Whether the guest runs it, or would if it were not frozen."""
-        return self._announced_start and not self.has_ended
+        return self._started.is_set() and not self.has_ended
 
     def started(self, pid: int, publish: Publish) -> None:
         """The guest runs it: move on, and say so before any exit can be told."""
         self.state = self.state.started()
-        self._announced_start = True
+        self._started.set()
         if self.exec_id:
             publish(events_pb.TaskExecStarted(container_id=self.container_id, exec_id=self.exec_id, pid=pid))
         else:
@@ -64,7 +64,7 @@ class Process:
             return
         self.exit = ExitInfo(pid, exit_status, time.time_ns())
         self.state = self.state.exited()
-        if self._announced_start or not self.exec_id:
+        if self._started.is_set() or not self.exec_id:
             publish(self._exit_event(self.exit))
         self._ended.set()
 
@@ -83,6 +83,10 @@ class Process:
             exit_status=end.exit_status,
             exited_at=timestamps.from_ns(end.exited_at_ns),
         )
+
+    async def wait_started(self) -> None:
+        """Return once the guest runs it."""
+        await self._started.wait()
 
     async def wait(self) -> ExitInfo:
         """The exit, as soon as there is one."""

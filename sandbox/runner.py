@@ -40,10 +40,15 @@ async def run_process(
 
 async def _wait_with_stdin(process: Process, agent: AgentClient, stdio: Stdio) -> int:
     async with anyio.create_task_group() as group:
-        group.start_soon(pump_stdin, agent, process.container_id, process.guest_exec_id, stdio)
+        group.start_soon(_feed, process, agent, stdio)
         status = await wait_status(process, agent)
         group.cancel_scope.cancel()
     return status
+
+
+async def _feed(process: Process, agent: AgentClient, stdio: Stdio) -> None:
+    await process.wait_started()
+    await pump_stdin(agent, process.container_id, process.guest_exec_id, stdio)
 
 
 async def wait_status(process: Process, agent: AgentClient) -> int:

@@ -17,7 +17,7 @@ import anyio
 
 from protos.codec import MessageCodec
 from sandbox.interface import OpenStdio, Pod, Publish, SandboxIdentity
-from shim import forward, sockets, stackdump
+from shim import forward, kernel, sockets, stackdump
 from shim.events import Publisher
 from shim.lifetime import Lifetime
 from shim.reaper import reap_orphans
@@ -31,6 +31,9 @@ TEARDOWN_TIMEOUT = 10.0
 
 #: Seconds for sending the last events.
 FLUSH_TIMEOUT = 5.0
+
+#: Seconds for the whole end, whatever hangs.
+END_TIMEOUT = 30.0
 
 #: Seconds for the handlers that are still running when all is down.
 CLOSE_TIMEOUT = 1.0
@@ -64,6 +67,7 @@ async def serve(settings: Settings, listener: socket.socket, make_pod: MakePod) 
                 await server.listen(listener)
                 _log.info("serving sandbox %s", identity.sandbox_id)
                 _log.info("ending: %s", await lifetime.wait())
+                kernel.end_within(END_TIMEOUT)
                 sockets.remove(str(identity.socket_path), socket_inode)
                 await _take_down(pod, publisher)
                 lifetime.finished.set()

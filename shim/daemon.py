@@ -19,8 +19,8 @@ from shim import cli, kernel, log, settings
 from shim.sockets import LISTENER_FD
 from shim.version import PROGRAM, VERSION
 
-#: Seconds that the whole end of the daemon may take, whatever hangs; the kernel enforces it.
-END_TIMEOUT = 30.0
+#: Seconds for closing the loop.
+END_TIMEOUT = 10.0
 
 _LOG_FD = 2
 
@@ -82,7 +82,7 @@ def _run_loop(work: Coroutine[Any, Any, None], handler: log.FifoHandler) -> None
         finally:
             handler.attach(None)
             # Closing the loop waits for worker threads, and one of them may hang.
-            signal.setitimer(signal.ITIMER_REAL, END_TIMEOUT)
+            kernel.end_within(END_TIMEOUT)
 
 
 def _name_process() -> None:

@@ -95,12 +95,6 @@ class Connection(asyncio.Protocol):
         self._transport.close()
         self._abort_timer = self.loop.call_later(CLOSE_SECONDS, self._transport.abort)
 
-    def refuse(self) -> None:
-        """Disconnect a peer that has just connected; what it has sent is not looked at."""
-        self._close_cause = "refused"
-        if self._transport is not None:
-            self._transport.abort()
-
     async def wait_closed(self) -> None:
         """Return once the connection is lost."""
         await self._lost.wait()

@@ -90,12 +90,14 @@ class Server:
         for connection in self._connections:
             connection.streams.draining = True
         tasks = [task for connection in self._connections for task in connection.tasks]
-        if tasks and grace > 0:
-            await asyncio.wait(tasks, timeout=grace)
         connections = list(self._connections)
-        for connection in connections:
-            connection.abandon_calls()
-            connection.close()
+        try:
+            if tasks and grace > 0:
+                await asyncio.wait(tasks, timeout=grace)
+        finally:
+            for connection in connections:
+                connection.abandon_calls()
+                connection.close()
         for connection in connections:
             await connection.wait_closed()
 

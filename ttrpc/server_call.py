@@ -34,6 +34,9 @@ class Call:
     by a fault of the client, whichever is first. After that, or without a connection, the handler talks to nobody.
     """
 
+    #: Runs the handler; set by the connection as soon as the call is made.
+    task: asyncio.Task[None]
+
     __slots__ = ("_connection", "_handler", "_inbox", "_payload", "_request", "deadline", "stream_id", "task")
 
     def __init__(self, connection: ServerConnection, started: CallStarted) -> None:
@@ -43,8 +46,6 @@ class Call:
         self._inbox: Inbox | None = None
         #: When the client gives up; None if it never does.
         self.deadline: Deadline | None = None
-        #: Runs the handler; set by the connection.
-        self.task: asyncio.Task[None] | None = None
         if self._handler.cardinality.client_streaming:
             self._open_inbox(receiving)
         if self._request.timeout_nano:
@@ -107,14 +108,14 @@ class Call:
         """Run the handler and answer for it. Its errors end here, save those that end the program."""
         try:
             await self._handler.func(self)
-        except asyncio.CancelledError:
-            self._fail(rpc_status(Status.CANCELLED, "the handler was cancelled"))
-            raise
         except GRPCError as exc:
             self._fail(from_grpc_error(exc))
         except Exception as exc:
             log.exception("%s/%s failed", self._request.service, self._request.method)
             self._fail(rpc_status(Status.UNKNOWN, str(exc) or type(exc).__name__))
+        except BaseException:
+            self._fail(rpc_status(Status.CANCELLED, "the handler was cancelled"))
+            raise
         else:
             self._finish()
         finally:
@@ -130,14 +131,14 @@ class Call:
             inbox.end()
 
     def expire(self) -> None:
-        """Give up the call: its deadline has passed."""
-        self._connection.give_up(self, DEADLINE_EXCEEDED)
+        """Give up the call, whose deadline has passed, unless it has been answered."""
+        if self.stream_id in self._connection.streams:
+            self._connection.give_up(self, DEADLINE_EXCEEDED)
 
     def abandon(self) -> None:
         """Cancel the handler: the call has been answered, or nobody is there to be answered."""
         self._close()
-        if self.task is not None:
-            self.task.cancel()
+        self.task.cancel()
 
     def _open_inbox(self, receiving: bool) -> None:
         self._inbox = Inbox(self._connection)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, cast
 
 from ttrpc.codec import Codec
 from ttrpc.connection import Connection
@@ -44,7 +44,7 @@ class ServerConnection(Connection):
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
         """The handlers that are at work for this connection."""
-        return [call.task for call in self._calls.values() if call.task is not None]
+        return [call.task for call in self._calls.values()]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Serve the client, or turn it away."""
@@ -53,7 +53,8 @@ class ServerConnection(Connection):
             self.peer = self._admit(self, transport)
         except PermissionError as exc:
             log.warning("refused a connection: %s", exc)
-            self.refuse()
+            self._close_cause = "refused"
+            cast("asyncio.Transport", transport).abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the handlers: nobody waits for them any more."""
@@ -62,7 +63,7 @@ class ServerConnection(Connection):
         self._on_lost(self)
 
     def data_received(self, data: bytes) -> None:
-        """Dispatch what the client asks."""
+        """Dispatch what the client asks; nothing of a client that was turned away, or after a close."""
         if self.is_closed:
             return
         for event in self.streams.receive_data(data):
@@ -82,9 +83,8 @@ class ServerConnection(Connection):
         self.release_reading(self)
 
     def give_up(self, call: Call, status: RpcStatus) -> None:
-        """Answer a call with `status` and cancel its handler."""
-        if call.stream_id in self.streams:
-            self.write(self.streams.fail(call.stream_id, status))
+        """Answer a call, whose stream is open, with `status` and cancel its handler."""
+        self.write(self.streams.fail(call.stream_id, status))
         self.forget(call)
         call.abandon()
 
@@ -103,9 +103,8 @@ class ServerConnection(Connection):
         if isinstance(event, CallStarted):
             self._start(event)
             return
-        call = self._calls.get(event.stream_id)
-        if call is None:
-            return
+        # The handler of an open stream is at work: `Call.run` does not end without an answer.
+        call = self._calls[event.stream_id]
         if isinstance(event, MessageReceived):
             call.receive(event)
         else:

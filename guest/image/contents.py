@@ -44,9 +44,9 @@ APPLETS = (
 # is the host; with it go the extension modules that need OpenSSL.
 PYTHON_UNWANTED = (
     "__phello__*", "_sysconfigdata*", "antigravity.py", "config-*", "ctypes/macholib/*", "ctypes/test/*", "curses/*",
-    "dbm/*", "distutils/*", "ensurepip/*", "idlelib/*", "lib2to3/*", "msilib/*", "pydoc.py", "pydoc_data/*", "sqlite3/*",
-    "ssl.py", "sitecustomize.py", "test/*", "this.py", "tkinter/*", "turtle.py", "turtledemo/*", "unittest/*",
-    "venv/*", "wsgiref/*", "xmlrpc/*", "*.txt", "*.exe",
+    "dbm/*", "distutils/*", "ensurepip/*", "idlelib/*", "lib2to3/*", "msilib/*", "pydoc.py", "pydoc_data/*",
+    "ssl.py", "sitecustomize.py", "sqlite3/*", "test/*", "this.py", "tkinter/*", "turtle.py", "turtledemo/*",
+    "unittest/*", "venv/*", "wsgiref/*", "xmlrpc/*", "*.txt", "*.exe",
     "encodings/big5*", "encodings/cp[0-9]*", "encodings/euc_*", "encodings/gb*", "encodings/hp_*", "encodings/hz.py",
     "encodings/iso*", "encodings/johab.py", "encodings/koi8_*", "encodings/kz*", "encodings/mac_*",
     "encodings/ptcp*", "encodings/shift_*", "encodings/tis_*",

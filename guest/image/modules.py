@@ -6,6 +6,7 @@ needed. The index files are those of depmod (modules.dep(5), modules.alias), as 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -75,7 +76,11 @@ IMAGE_MODULES = (
 )
 
 
-class UnknownModule(LookupError):
+_SIGNATURE_MAGIC = b"~Module signature appended~\n"
+_SIGNATURE = struct.Struct(">BBBBB3xI")
+
+
+class UnknownModuleError(LookupError):
     """A module is asked for that the kernel package neither carries nor has built in."""
 
 
@@ -112,6 +117,21 @@ def parse(path: str, data: bytes) -> Module:
     return Module(name_of(path), path, tuple(needs), tuple(values.get("alias", ())))
 
 
+def unsigned(data: bytes) -> bytes:
+    """Return a module without the signature at its end (the kernel's Documentation/admin-guide/module-signing.rst).
+
+    Checking signatures takes 4 to 6 ms per module under TCG, a tenth of the boot for those of the initrd, and guards
+    nothing: who can change a module in the initrd can change the kernel beside it. apt has verified the package.
+    """
+    if not data.endswith(_SIGNATURE_MAGIC):
+        return data
+    end = len(data) - len(_SIGNATURE_MAGIC) - _SIGNATURE.size
+    size = _SIGNATURE.unpack_from(data, end)[-1] if end > 0 else 0
+    if size == 0 or size > end:
+        raise elf.ElfError("malformed module signature")
+    return data[: end - size]
+
+
 def builtin_names(text: str) -> frozenset[str]:
     """Return the names in a modules.builtin file: modules that need no loading."""
     return frozenset(name_of(line) for line in text.split())
@@ -122,7 +142,7 @@ def load_order(
 ) -> list[Module]:
     """Return `wanted` and all they need, each after what it needs.
 
-    Raises UnknownModule for a name that is neither in `modules` nor in `builtin`, ValueError for a circle.
+    Raises UnknownModuleError for a name that is neither in `modules` nor in `builtin`, ValueError for a circle.
     """
     order: dict[str, Module] = {}
     for name in wanted:
@@ -139,7 +159,7 @@ def _visit(
         return
     if name not in modules:
         needed_by = f", needed by {path[-1]}" if path else ""
-        raise UnknownModule(f"the kernel package has no module {name}{needed_by}")
+        raise UnknownModuleError(f"the kernel package has no module {name}{needed_by}")
     for need in modules[name].depends:
         _visit(modules, need, builtin, order, (*path, name))
     order[name] = modules[name]

@@ -18,7 +18,7 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +29,9 @@ from grpclib.const import Status
 
 from protos.codec import MessageCodec
 from protos.gen import grpc as pb
-from protos.gen import types, wellknown
+from protos.gen import types
+from tests.fakes.agent_guest import FakeContainer, FakeProcess, Script
+from tests.fakes.agent_service import FakeAgentService, FakeHealth
 from ttrpc.fdtransport import FdTransport
 from ttrpc.server import Server
 
@@ -38,113 +40,6 @@ PATIENCE = 5.0
 
 _SERIAL_HELLO = re.compile(rb"KATA-AGENT 1 ([0-9a-f]{32})\n")
 _CONNECT = re.compile(rb"CONNECT ([0-9]+)\n")
-
-
-class Stream:
-    """One output of a process: bytes written by the test, read by calls, in order; then its end."""
-
-    def __init__(self, data: bytes = b"") -> None:
-        self._data = bytearray(data)
-        self._ended = False
-        self._changed = asyncio.Event()
-
-    def write(self, data: bytes) -> None:
-        """Output `data`."""
-        self._data += data
-        self._changed.set()
-
-    def end(self) -> None:
-        """The end of the stream, once what was written has been read."""
-        self._ended = True
-        self._changed.set()
-
-    async def read(self, length: int) -> bytes:
-        """At most `length` bytes, as soon as there are some; empty at the end."""
-        while not self._data and not self._ended:
-            self._changed.clear()
-            await self._changed.wait()
-        data = bytes(self._data[:length])
-        del self._data[:length]
-        return data
-
-
-@dataclass
-class FakeProcess:
-    """A process in the guest. Ends by `exit`, by its script, or by a signal."""
-
-    container_id: str
-    exec_id: str
-    #: What was asked for: the init's or exec's OCI process.
-    request: Any
-    stdout: Stream = field(default_factory=Stream)
-    stderr: Stream = field(default_factory=Stream)
-    stdin: bytearray = field(default_factory=bytearray)
-    stdin_closed: bool = False
-    signals: list[int] = field(default_factory=list)
-    #: Rows and columns of the terminal.
-    size: tuple[int, int] | None = None
-    started: bool = False
-    echo: bool = False
-    #: Signals that do not end it.
-    ignores: frozenset[int] = frozenset()
-    status: int | None = None
-    _ended: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def exit(self, status: int) -> None:
-        """End with `status`; its outputs end too. The first end counts."""
-        if self.status is None:
-            self.status = status
-            self.stdout.end()
-            self.stderr.end()
-            self._ended.set()
-
-    async def wait(self) -> int:
-        """The status, once there is one."""
-        await self._ended.wait()
-        assert self.status is not None
-        return self.status
-
-
-@dataclass
-class FakeContainer:
-    """A container in the guest, with the request that made it."""
-
-    request: pb.CreateContainerRequest
-    init: FakeProcess
-    execs: dict[str, FakeProcess] = field(default_factory=dict)
-    paused: bool = False
-    resources: pb.LinuxResources | None = None
-    stats: pb.StatsContainerResponse = field(default_factory=pb.StatsContainerResponse)
-
-    @property
-    def processes(self) -> list[FakeProcess]:
-        """Init and execs."""
-        return [self.init, *self.execs.values()]
-
-
-@dataclass(frozen=True)
-class Script:
-    """What a process does by itself when it starts. Without an exit code it runs until a signal ends it."""
-
-    stdout: bytes = b""
-    stderr: bytes = b""
-    exit_code: int | None = None
-    #: Write standard input back to standard output, and end with 0 when it is closed.
-    echo: bool = False
-    ignores: frozenset[int] = frozenset()
-    #: Fail the start instead: (code, message).
-    error: tuple[Status, str] | None = None
-
-    def run(self, process: FakeProcess) -> None:
-        """Play it on `process`, or raise its error."""
-        if self.error:
-            raise GRPCError(*self.error)
-        process.started = True
-        process.echo, process.ignores = self.echo, self.ignores
-        process.stdout.write(self.stdout)
-        process.stderr.write(self.stderr)
-        if self.exit_code is not None:
-            process.exit(self.exit_code)
 
 
 @dataclass
@@ -202,7 +97,7 @@ class FakeAgent:
     # Life
 
     async def __aenter__(self) -> FakeAgent:
-        services = [_served(_AgentService(self), self._serve), _served(_Health(), self._serve)]
+        services = [_served(FakeAgentService(self), self._serve), _served(FakeHealth(), self._serve)]
         self._server = await self._stack.enter_async_context(Server(services, MessageCodec(), require_same_user=False))
         self._group = await self._stack.enter_async_context(asyncio.TaskGroup())
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -400,159 +295,3 @@ def _served(service: Any, serve: Callable[..., Awaitable[Any]]) -> Any:
         name = handler.func.__name__.removeprefix("__rpc_")
         setattr(service, name, partial(serve, route.rpartition("/")[2], getattr(service, name)))
     return service
-
-
-class _Health(pb.HealthBase):
-    """`grpc.Health`."""
-
-    async def check(self, message: pb.CheckRequest) -> pb.HealthCheckResponse:
-        return pb.HealthCheckResponse(status=pb.HealthCheckResponseServingStatus.SERVING)
-
-    async def version(self, message: pb.CheckRequest) -> pb.VersionCheckResponse:
-        return pb.VersionCheckResponse(grpc_version="0.0.1", agent_version="fake-1.0")
-
-
-class _AgentService(pb.AgentServiceBase):
-    """`grpc.AgentService`, on the fake's plain objects. An RPC that is not here answers UNIMPLEMENTED."""
-
-    def __init__(self, agent: FakeAgent) -> None:
-        self.agent = agent
-
-    # The sandbox
-
-    async def create_sandbox(self, message: pb.CreateSandboxRequest) -> wellknown.Empty:
-        if self.agent.sandbox is not None:
-            raise GRPCError(Status.ALREADY_EXISTS, "the sandbox exists")
-        self.agent.sandbox = message
-        return wellknown.Empty()
-
-    async def destroy_sandbox(self, message: pb.DestroySandboxRequest) -> wellknown.Empty:
-        for container in self.agent.containers.values():
-            self.agent.kill(container.processes, signal.SIGKILL)
-        self.agent.destroyed = True
-        return wellknown.Empty()
-
-    async def get_guest_details(self, message: pb.GuestDetailsRequest) -> pb.GuestDetailsResponse:
-        details = pb.AgentDetails(version="fake-1.0", init_daemon=True, supports_seccomp=True)
-        return pb.GuestDetailsResponse(mem_block_size_bytes=128 << 20, agent_details=details)
-
-    async def reseed_random_dev(self, message: pb.ReseedRandomDevRequest) -> wellknown.Empty:
-        self.agent.entropy += message.data
-        return wellknown.Empty()
-
-    async def set_guest_date_time(self, message: pb.SetGuestDateTimeRequest) -> wellknown.Empty:
-        self.agent.clock = (message.sec, message.usec)
-        return wellknown.Empty()
-
-    async def online_cpu_mem(self, message: pb.OnlineCpuMemRequest) -> wellknown.Empty:
-        return wellknown.Empty()
-
-    async def get_oom_event(self, message: pb.GetOomEventRequest) -> pb.OomEvent:
-        return pb.OomEvent(container_id=await self.agent.next_oom())
-
-    # Containers
-
-    async def create_container(self, message: pb.CreateContainerRequest) -> wellknown.Empty:
-        if message.container_id in self.agent.containers:
-            raise GRPCError(Status.ALREADY_EXISTS, f"container {message.container_id} exists")
-        process = message.oci.process if message.oci else None
-        init = FakeProcess(message.container_id, message.exec_id or message.container_id, process)
-        self.agent.containers[message.container_id] = FakeContainer(message, init)
-        return wellknown.Empty()
-
-    async def start_container(self, message: pb.StartContainerRequest) -> wellknown.Empty:
-        init = self.agent.container(message.container_id).init
-        if init.started:
-            raise GRPCError(Status.FAILED_PRECONDITION, f"container {message.container_id} was started")
-        self.agent.start(init, "")
-        return wellknown.Empty()
-
-    async def remove_container(self, message: pb.RemoveContainerRequest) -> wellknown.Empty:
-        container = self.agent.container(message.container_id)
-        self.agent.kill(container.processes, signal.SIGKILL)
-        del self.agent.containers[message.container_id]
-        return wellknown.Empty()
-
-    async def update_container(self, message: pb.UpdateContainerRequest) -> wellknown.Empty:
-        self.agent.container(message.container_id).resources = message.resources
-        return wellknown.Empty()
-
-    async def stats_container(self, message: pb.StatsContainerRequest) -> pb.StatsContainerResponse:
-        return self.agent.container(message.container_id).stats
-
-    async def pause_container(self, message: pb.PauseContainerRequest) -> wellknown.Empty:
-        self.agent.container(message.container_id).paused = True
-        return wellknown.Empty()
-
-    async def resume_container(self, message: pb.ResumeContainerRequest) -> wellknown.Empty:
-        self.agent.container(message.container_id).paused = False
-        return wellknown.Empty()
-
-    # Processes
-
-    async def exec_process(self, message: pb.ExecProcessRequest) -> wellknown.Empty:
-        container = self.agent.container(message.container_id)
-        if message.exec_id in container.execs:
-            raise GRPCError(Status.ALREADY_EXISTS, f"exec {message.exec_id} exists")
-        process = FakeProcess(message.container_id, message.exec_id, message.process)
-        self.agent.start(process, "exec")
-        container.execs[message.exec_id] = process
-        return wellknown.Empty()
-
-    async def signal_process(self, message: pb.SignalProcessRequest) -> wellknown.Empty:
-        everyone = message.exec_id == "" and message.signal == signal.SIGKILL
-        container = self.agent.container(message.container_id)
-        one = self.agent.process(message.container_id, message.exec_id)
-        self.agent.kill(container.processes if everyone else [one], message.signal)
-        return wellknown.Empty()
-
-    async def wait_process(self, message: pb.WaitProcessRequest) -> pb.WaitProcessResponse:
-        process = self.agent.process(message.container_id, message.exec_id)
-        return pb.WaitProcessResponse(status=await process.wait())
-
-    async def tty_win_resize(self, message: pb.TtyWinResizeRequest) -> wellknown.Empty:
-        self.agent.process(message.container_id, message.exec_id).size = (message.row, message.column)
-        return wellknown.Empty()
-
-    # Streams
-
-    async def read_stdout(self, message: pb.ReadStreamRequest) -> pb.ReadStreamResponse:
-        process = self.agent.process(message.container_id, message.exec_id)
-        return pb.ReadStreamResponse(data=await process.stdout.read(message.len))
-
-    async def read_stderr(self, message: pb.ReadStreamRequest) -> pb.ReadStreamResponse:
-        process = self.agent.process(message.container_id, message.exec_id)
-        return pb.ReadStreamResponse(data=await process.stderr.read(message.len))
-
-    async def write_stdin(self, message: pb.WriteStreamRequest) -> pb.WriteStreamResponse:
-        process = self.agent.process(message.container_id, message.exec_id)
-        if process.stdin_closed:
-            raise GRPCError(Status.FAILED_PRECONDITION, "standard input is closed")
-        process.stdin += message.data
-        if process.echo:
-            process.stdout.write(message.data)
-        return pb.WriteStreamResponse(len=len(message.data))
-
-    async def close_stdin(self, message: pb.CloseStdinRequest) -> wellknown.Empty:
-        process = self.agent.process(message.container_id, message.exec_id)
-        process.stdin_closed = True
-        if process.echo:
-            process.exit(0)
-        return wellknown.Empty()
-
-    # The network
-
-    async def update_interface(self, message: pb.UpdateInterfaceRequest) -> types.Interface:
-        assert message.interface is not None
-        self.agent.interfaces.append(message.interface)
-        return message.interface
-
-    async def list_interfaces(self, message: pb.ListInterfacesRequest) -> pb.Interfaces:
-        return pb.Interfaces(interfaces=self.agent.interfaces)
-
-    async def update_routes(self, message: pb.UpdateRoutesRequest) -> pb.Routes:
-        self.agent.routes = list(message.routes.routes if message.routes else ())
-        return pb.Routes(routes=self.agent.routes)
-
-    async def list_routes(self, message: pb.ListRoutesRequest) -> pb.Routes:
-        return pb.Routes(routes=self.agent.routes)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+from tests.fakes.vm import FakeVm
 
 from sandbox.interface import CreateRequest, StdioUris
 from sandbox.sandbox import Sandbox
 from tests.fakes.agent import FakeAgent
-from tests.fakes.vm import FakeVm
 
 PATIENCE = 5.0
 

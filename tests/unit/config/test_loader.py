@@ -189,6 +189,12 @@ def test_what_is_unknown_is_an_error_with_a_suggestion(write, text, words):
     assert words in message
 
 
+def test_a_key_that_the_line_scan_can_not_place_is_named_without_a_line(write):
+    path = write('"run\\u0074ime" = 3\n')
+
+    assert fault(path) == f"{path}: [runtime] must be a table"
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [("guest_hook_path", '"/hooks"'), ("rx_rate_limiter_max_rate", "1000"), ("confidential_guest", "true")],

@@ -28,6 +28,12 @@ def test_what_looks_like_a_key_in_a_string_is_none():
     assert find_lines(text) == {("a",): 1, ("d",): 5}
 
 
+def test_a_string_ends_with_the_mark_it_began_with_only():
+    text = 'a = """\n\'\'\'\nb = 1\n"""\nc = 2\n'
+
+    assert find_lines(text) == {("a",): 1, ("c",): 5}
+
+
 def test_items_of_an_array_over_several_lines_are_no_keys():
     assert find_lines('a = [\n  "b = 1",\n  "c",\n]\nd = 1\n') == {("a",): 1, ("d",): 5}
 

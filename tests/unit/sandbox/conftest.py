@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.fakes.vm import FakeVm
 
 import config
 from sandbox import mounts, rundir
@@ -13,7 +14,6 @@ from sandbox.interface import SandboxIdentity
 from sandbox.machine import Machine
 from sandbox.sandbox import Sandbox
 from tests.fakes.agent import FakeAgent
-from tests.fakes.vm import FakeVm
 from tests.fakes.world import World
 
 
@@ -47,5 +47,3 @@ async def world(
         )
         async with made.sandbox:
             yield made
-
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from sandbox.annotations import AnnotationError, ContainerKind, container_kind, sandbox_cpus, sandbox_memory_bytes
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from protos.gen import grpc as agent_pb
 from sandbox import oci
 from sandbox.errors import UnimplementedError
@@ -62,7 +63,12 @@ def test_a_process_arrives_with_all_it_asks_for():
     assert message.capabilities == agent_pb.LinuxCapabilities(bounding=["CAP_CHOWN"], ambient=["CAP_KILL"])
     assert message.rlimits == [agent_pb.PosixRlimit(type="RLIMIT_NOFILE", hard=2048, soft=1024)]
     assert message.console_size == agent_pb.Box(height=24, width=80)
-    assert (message.no_new_privileges, message.oom_score_adj, message.cwd, message.env) == (True, -998, "/work", ["A=1"])
+    assert (message.no_new_privileges, message.oom_score_adj, message.cwd, message.env) == (
+        True,
+        -998,
+        "/work",
+        ["A=1"],
+    )
     assert (message.apparmor_profile, message.selinux_label) == ("", "")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from sandbox.errors import FailedPreconditionError, NotFoundError
 from sandbox.interface import ProcessStatus
 from sandbox.lifecycle import Created, Deleted, Paused, Running, State, Stopped

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from sandbox import mounts
 from sandbox.errors import InvalidArgumentError, SandboxError, UnimplementedError
 from sandbox.interface import Mount

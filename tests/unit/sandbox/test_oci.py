@@ -7,6 +7,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sandbox import oci
 from sandbox.errors import InvalidArgumentError, SandboxError
 

@@ -7,6 +7,7 @@ import signal
 import anyio
 import pytest
 from grpclib.const import Status
+
 from sandbox.errors import (
     AlreadyExistsError,
     DeadlineError,
@@ -18,7 +19,6 @@ from sandbox.errors import (
     UnimplementedError,
 )
 from sandbox.interface import CreateRequest, ExecRequest, ProcessStatus, StdioUris
-
 from tests.fakes.world import PATIENCE, World
 
 pytestmark = pytest.mark.anyio
@@ -217,7 +217,9 @@ async def test_an_agent_that_is_silent_is_told_within_the_dial_timeout(world: Wo
     world.agent.block("Check")
     world.vm.console = "[    1.0] last words"
     with anyio.fail_after(PATIENCE):
-        with pytest.raises(UnavailableError, match=r"phase agent failed after 3\.\d s: .*console ended with: .*last words"):
+        with pytest.raises(
+            UnavailableError, match=r"phase agent failed after 3\.\d s: .*console ended with: .*last words"
+        ):
             await world.sandbox.create(world.bundle("c1"), None)
     assert world.sandbox.is_empty
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from sandbox.annotations import ContainerKind
 from sandbox.oci import Cpu, Linux, Memory, Resources, Root, Spec
 from sandbox.sizing import HostSize, VmSize, requested, vm_size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from sandbox.errors import InvalidArgumentError
 from sandbox.oci import SpecMount
 from sandbox.volumes import plan_volumes

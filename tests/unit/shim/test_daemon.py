@@ -27,7 +27,7 @@ from protos.gen.containerd.task.v2 import (
 )
 from tests.fakes.containerd_events import FakeEvents
 from tests.harness.waiting import eventually, eventually_async
-from tests.unit.shim.conftest import PROJECT, ShimPlace, task_client
+from tests.unit.shim.place import PROJECT, ShimPlace, task_client
 
 pytestmark = pytest.mark.anyio
 
@@ -201,7 +201,7 @@ async def test_a_log_nobody_reads_never_stops_the_daemon(place: ShimPlace) -> No
             await client.connect(ConnectRequest(id="c1"), timeout=5)
 
     log = LogReader(bundle)
-    log.wait_for("serving sandbox c1")
+    eventually(lambda: log.has("serving sandbox c1") and len(log.text) > 100_000, "what was kept back arrives")
     log.close()
 
 

@@ -19,7 +19,7 @@ from protos.lean.gen.runtimeoptions_v1 import Options
 from protos.lean.gen.wellknown import Any
 from shim import sockets
 from tests.harness.waiting import eventually
-from tests.unit.shim.conftest import ShimPlace
+from tests.unit.shim.place import ShimPlace
 
 _CRI = "io.kubernetes.cri."
 _SANDBOX = {_CRI + "container-type": "sandbox", _CRI + "sandbox-id": "pod1"}
@@ -195,6 +195,16 @@ def test_an_id_that_is_none_is_refused(place: ShimPlace, container_id: str) -> N
     assert b"flag -id" in done.stdout
 
 
+def test_core_scheduling_is_given_or_its_absence_told(place: ShimPlace) -> None:
+    done = place.run(*place.command("c1", "start"), cwd=place.bundle("c1"), SCHED_CORE="1")
+
+    if done.returncode == 0:
+        assert done.stdout.startswith(b"unix://")
+    else:
+        assert done.stdout.startswith(b"containerd-shim-kata-v2: core scheduling (SCHED_CORE): ")
+        assert not os.path.exists(_expected_path(place, "c1"))
+
+
 def test_a_bundle_that_cannot_be_written_leaves_no_daemon(place: ShimPlace) -> None:
     bundle = place.bundle("c1")
     (bundle / "address").mkdir()
@@ -336,7 +346,7 @@ def test_start_imports_neither_asyncio_nor_a_protobuf_runtime() -> None:
     import subprocess
     import sys
 
-    from tests.unit.shim.conftest import PROJECT
+    from tests.unit.shim.place import PROJECT
 
     code = (
         f"import sys; sys.path.insert(0, {str(PROJECT)!r});"

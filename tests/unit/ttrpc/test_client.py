@@ -393,6 +393,22 @@ async def test_a_slow_server_holds_back_its_callers_until_their_deadline() -> No
     await channel.wait_closed()
 
 
+async def test_a_caller_that_is_cancelled_as_the_server_catches_up_harms_nobody() -> None:
+    ours, theirs = socket.socketpair()
+    channel = await Channel.over_socket(ours, NoteCodec())
+    async with asyncio.TaskGroup() as group:
+        first = group.create_task(failure(call(channel, "Echo", "x" * (1 << 20))))
+        await until(lambda: channel._connection.write_paused)
+        second = group.create_task(call(channel, "Echo"))
+        await until(lambda: bool(channel._connection._drain_waiters))
+        second.cancel()
+        channel._connection.resume_writing()
+        theirs.close()
+
+    assert second.cancelled()
+    assert first.result()[0] is Status.UNAVAILABLE
+
+
 async def test_callers_go_on_when_a_slow_server_has_caught_up(socket_path: Path) -> None:
     async with raw_server() as (channel, peer), open_call(channel, SS) as stream, asyncio.TaskGroup() as group:
         group.create_task(send_many(stream, 40))

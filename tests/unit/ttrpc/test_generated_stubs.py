@@ -1,4 +1,4 @@
-"""Stubs and service bases that betterproto2 generates run over a channel and a server unchanged, in all cardinalities."""
+"""What betterproto2 generates, stubs and service bases, runs over a channel and a server unchanged."""
 
 from __future__ import annotations
 

@@ -271,6 +271,23 @@ async def test_a_handler_that_resists_its_deadline_is_answered_for_once(socket_p
         assert await response(client) == (3, Response(None, b"next"))
 
 
+async def test_a_deadline_does_not_cancel_a_handler_that_has_answered(socket_path: Path) -> None:
+    lingering = Gate()
+
+    async def answer_and_linger(stream: Any) -> None:
+        await stream.send_message(Note("answered"))
+        await lingering(stream)
+
+    service = Methods(Linger=(UU, answer_and_linger), Hang=(UU, hang))
+    async with serving(socket_path, service), raw_client(socket_path) as client:
+        client.send(request(1, "Linger", timeout_nano=1_000_000))
+        assert await response(client) == (1, Response(None, b"answered"))
+        client.send(request(3, "Hang", timeout_nano=20_000_000))
+        assert (await response(client))[0] == 3
+
+        assert (lingering.entered, lingering.cancelled) == (1, 0)
+
+
 async def test_a_deadline_that_has_passed_runs_no_handler(socket_path: Path) -> None:
     gate = Gate()
     async with serving(socket_path, Methods(Wait=(UU, gate))), raw_client(socket_path) as client:
@@ -424,10 +441,13 @@ async def test_streaming_frames_are_those_of_the_protocol(socket_path: Path) -> 
         assert await client.frame() == Frame(7, DATA, 0, b"one")
         assert await response(client) == (7, error(Status.ABORTED, "enough"))
 
-        client.send(request(9, "EchoAll", b"in the request", REMOTE_OPEN))
-        assert await client.frame() == Frame(9, DATA, 0, b"in the request")
-        client.send(encode_frame(9, DATA, REMOTE_CLOSED, b"with the end"))
-        assert [await client.frame() for _ in range(2)] == [Frame(9, DATA, 0, b"with the end"), Frame(9, *end)]
+        client.send(request(11, "Join", b"all", REMOTE_CLOSED))
+        assert await response(client) == (11, Response(None, b"all"))
+
+        client.send(request(13, "EchoAll", b"in the request", REMOTE_OPEN))
+        assert await client.frame() == Frame(13, DATA, 0, b"in the request")
+        client.send(encode_frame(13, DATA, REMOTE_CLOSED, b"with the end"))
+        assert [await client.frame() for _ in range(2)] == [Frame(13, DATA, 0, b"with the end"), Frame(13, *end)]
 
 
 async def test_a_fault_in_the_middle_of_a_stream_cancels_its_handler(socket_path: Path) -> None:
@@ -513,6 +533,21 @@ async def test_closing_cancels_handlers_that_do_not_finish_in_their_grace(socket
         await until(lambda: gate.cancelled == 1)
 
 
+async def test_a_close_that_is_cancelled_cancels_the_handlers_at_once(socket_path: Path) -> None:
+    gate = Gate()
+    async with serving(socket_path, Methods(Wait=(UU, gate))) as server, raw_client(socket_path) as client:
+        client.send(request(1, "Wait"))
+        await until(lambda: gate.entered == 1)
+
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await server.close(grace=PATIENCE)
+
+        await until(lambda: gate.cancelled == 1)
+        with pytest.raises(EOFError):
+            await client.frame()
+
+
 async def test_a_connection_that_comes_while_the_server_closes_is_refused(socket_path: Path) -> None:
     async with Server([echo_service()], NoteCodec()) as server:
         await server.close()
@@ -522,8 +557,10 @@ async def test_a_connection_that_comes_while_the_server_closes_is_refused(socket
 
         async with asyncio.timeout(PATIENCE):
             await connection.wait_closed()
+        connection.data_received(request(1, "Echo"))
         theirs.close()
     assert connection.cause == "refused"
+    assert connection.tasks == []
 
 
 async def test_an_error_in_the_servers_block_ends_it_at_once_and_stays_what_it_is(socket_path: Path) -> None:
@@ -578,11 +615,11 @@ async def test_a_client_that_reads_nothing_is_read_from_no_more(socket_path: Pat
         (connection,) = server._connections
         await until(lambda: connection.write_paused)
         sock.sendall(b"".join(request(stream_id, "Big") for stream_id in range(41, 81, 2)))
-        await asyncio.sleep(0.05)
-        # What is buffered is one message above the limit, not twenty: the other handlers wait, and so do the requests.
         transport: Any = connection._transport
+        assert not transport.is_reading()
+        # What is buffered is one message above the limit, not twenty: the other handlers wait, and so do the requests.
+        assert len(connection._drain_waiters) == 19
         assert transport.get_write_buffer_size() < 3 << 20
-        assert len(entered) == 20
 
         reader, writer = await asyncio.open_unix_connection(sock=sock)
         client = RawPeer(reader, writer)
