@@ -75,20 +75,25 @@ class QmpSession:
         Raises ConnectionError when QEMU hung up (it has died: its exit says why), QmpError for anything else.
         """
         events: deque[QmpEvent] = deque(maxlen=EVENTS_KEPT)
-        client = _Client(events)
+        session = cls(_Client(events), events)
+        try:
+            await session._negotiate(sock, timeout)
+        except BaseException:
+            await session.close()
+            sock.close()
+            raise
+        return session
+
+    async def _negotiate(self, sock: socket.socket, timeout: float) -> None:
         try:
             async with asyncio.timeout(timeout):
-                await client.connect(sock)
+                await self._client.connect(sock)
         except TimeoutError as error:
             raise QmpError(f"QEMU did not answer on its monitor within {timeout:g} s") from error
         except ConnectError as error:
             if isinstance(error.exc, EOFError | OSError):
                 raise ConnectionError("QEMU hung up its monitor") from error
             raise QmpError(f"no QMP session: {error}") from error
-        finally:
-            if client.runstate is Runstate.IDLE:
-                sock.close()
-        return cls(client, events)
 
     @property
     def connected(self) -> bool:

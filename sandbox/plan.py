@@ -116,7 +116,7 @@ def _vm(settings: Config, sandbox_id: str, run_dir: Path, socket: Path, size: Vm
 
 
 def agent_channel(hypervisor: HypervisorConfig, kind: GuestKind, has_vsock: bool) -> AgentChannel:
-    """Which way to the agent: as configured, else vsock where the host has it; a stock Kata guest knows nothing else."""
+    """Which way to the agent: as configured, else vsock where the host has it; a stock guest knows nothing else."""
     if hypervisor.agent_channel == "virtio-serial":
         return "virtio-serial"
     if hypervisor.agent_channel == "vsock" or has_vsock or kind is not GuestKind.OWN:

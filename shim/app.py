@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 import anyio
+from anyio.abc import TaskStatus
 
 from protos.codec import MessageCodec
 from sandbox.interface import OpenStdio, Pod, Publish, SandboxIdentity
@@ -62,7 +63,7 @@ async def serve(settings: Settings, listener: socket.socket, make_pod: MakePod) 
         opener = StdioOpener(identity.namespace)
         async with make_pod(identity, open_stdio=opener, publish=publisher.publish) as pod:
             lifetime = Lifetime(lambda: pod.is_empty, settings.idle_timeout)
-            group.start_soon(_watch_signals, lifetime)
+            await group.start(_watch_signals, lifetime)
             async with Server([TaskService(pod, lifetime)], MessageCodec()) as server:
                 await server.listen(listener)
                 _log.info("serving sandbox %s", identity.sandbox_id)
@@ -90,9 +91,10 @@ async def _take_down(pod: Pod, publisher: Publisher) -> None:
         _log.warning("%d events could not be sent", publisher.pending)
 
 
-async def _watch_signals(lifetime: Lifetime) -> None:
+async def _watch_signals(lifetime: Lifetime, *, task_status: TaskStatus[None]) -> None:
     """SIGTERM and SIGINT end the daemon in order; SIGUSR1 logs where every task and thread stands."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1) as signals:
+        task_status.started()
         async for number in signals:
             if number == signal.SIGUSR1:
                 for stack in stackdump.render():

@@ -35,7 +35,8 @@ def run(invocation: Invocation, stdin: int, entry: str) -> bytes:
     try:
         _write_bundle_files(told, directory, sockets.to_address(path))
     except OSError as error:
-        _abandon(pid, path)
+        if pid is not None:
+            _abandon(pid, path)
         raise ShimError(f"bundle of {invocation.id}: {error}") from error
     return bootstrap.answer(told.dialect, sockets.to_address(path))
 
@@ -78,17 +79,16 @@ def _serve(invocation: Invocation, told: Bootstrap, path: str, entry: str) -> in
     try:
         return spawn.spawn(arguments, spawn.daemon_environment(os.environ, told), listener)
     except ShimError:
-        _abandon(None, path)
+        sockets.remove(path, sockets.inode(path))
         raise
     finally:
         os.close(listener)
 
 
-def _abandon(pid: int | None, path: str) -> None:
+def _abandon(pid: int, path: str) -> None:
     """Take back a start that failed half-way."""
-    if pid is not None:
-        os.kill(pid, 9)
-        os.waitpid(pid, 0)
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
     sockets.remove_stale(path)
 
 

@@ -48,6 +48,7 @@ async def serve(options: Options, console: Console, layout: Layout) -> None:
                 ]
                 # What was imported lives for good: the collector need not look at it again.
                 gc.freeze()
+                gc.enable()
                 log.info("ready after %.2f s of processor time", time.process_time())
                 await agent.stopping.wait()
                 for way in ways[1:]:

@@ -6,6 +6,7 @@ agent is gone is of no use, and its host is waiting to hear that.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -13,6 +14,8 @@ import sys
 def main() -> None:
     """Run the agent; as the first process this never returns."""
     is_init = os.getpid() == 1
+    # Nothing of what start-up makes is garbage; `daemon` turns the collector on again.
+    gc.disable()
     _fill_stdio()
     # asyncio imports ssl if it can, and nothing here speaks TLS.
     sys.modules["ssl"] = None  # type: ignore[assignment]

@@ -63,6 +63,12 @@ async def finished(pid: int, name: str, reaper: Reaper, timeout: float) -> int:
             os.kill(pid, signal.SIGKILL)
 
 
-async def run(arguments: Sequence[str], reaper: Reaper, timeout: float, stdio: Stdio = NO_STDIO) -> int:
+async def run(
+    arguments: Sequence[str],
+    reaper: Reaper,
+    timeout: float,
+    stdio: Stdio = NO_STDIO,
+    environment: Mapping[str, str] | None = None,
+) -> int:
     """Run a program to its end and return its exit status; errors as of `start` and `finished`."""
-    return await finished(start(arguments, stdio), os.path.basename(arguments[0]), reaper, timeout)
+    return await finished(start(arguments, stdio, environment), os.path.basename(arguments[0]), reaper, timeout)

@@ -16,8 +16,8 @@ _SCRIPT = Path(__file__).with_name("init.sh")
 def build(busybox: bytes, files: Mapping[str, bytes], builtin: frozenset[str], release: str) -> bytes:
     """Return the initrd's bytes.
 
-    `files` are the kernel package's modules by their path below /lib/modules/<release>/. Raises modules.UnknownModuleError
-    if a driver of modules.BOOT_MODULES is neither there nor built in.
+    `files` are the kernel package's modules by their path below /lib/modules/<release>/. Raises
+    modules.UnknownModuleError if a driver of modules.BOOT_MODULES is neither there nor built in.
     """
     known = {module.name: module for path, data in files.items() if (module := modules.parse(path, data))}
     wanted = [name for name in modules.BOOT_MODULES if name in known or name not in builtin]

@@ -105,7 +105,7 @@ def test_a_log_file_gets_the_output(runtime: FakeRuntime) -> None:
 
 def test_a_task_outlives_a_restart_of_containerd(runtime: FakeRuntime) -> None:
     runtime.run("c1", "sleep", options=("-d", "--null-io")).check()
-    (daemon,) = runtime.place.daemons()
+    daemon = runtime.place.daemon()
 
     runtime.containerd.restart()
 
@@ -137,7 +137,7 @@ def test_a_killed_daemon_is_cleaned_up_within_containerds_patience(runtime: Fake
     socket = from_address((_bundle(runtime, "c1") / "address").read_text())
     started = time.monotonic()
 
-    os.kill(runtime.place.daemons()[0], signal.SIGKILL)
+    os.kill(runtime.place.daemon(), signal.SIGKILL)
 
     runtime.wait_for_status("c1", "")
     assert time.monotonic() - started < 5

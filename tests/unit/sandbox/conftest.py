@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.fakes.vm import FakeVm
 
 import config
 from sandbox import mounts, rundir
@@ -14,6 +13,7 @@ from sandbox.interface import SandboxIdentity
 from sandbox.machine import Machine
 from sandbox.sandbox import Sandbox
 from tests.fakes.agent import FakeAgent
+from tests.fakes.vm import FakeVm
 from tests.fakes.world import World
 
 

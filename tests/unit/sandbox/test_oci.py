@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -85,7 +86,5 @@ def test_a_spec_of_unreasonable_size_is_not_read(tmp_path):
 
 @given(st.binary(max_size=300))
 def test_any_bytes_give_a_spec_or_a_sandbox_error(data):
-    try:
-        oci.decode(data, oci.Spec, "config.json")
-    except SandboxError as error:
-        assert str(error)
+    with suppress(SandboxError):
+        assert isinstance(oci.decode(data, oci.Spec, "config.json"), oci.Spec)

@@ -110,6 +110,12 @@ class ShimPlace:
                 pids.append(int(path.parent.name))
         return pids
 
+    def daemon(self) -> int:
+        """Pid of the only daemon; a process that was just started may not have its arguments yet."""
+        eventually(self.daemons, "there is a daemon")
+        (pid,) = self.daemons()
+        return pid
+
     def wait_until_gone(self, timeout: float = 10) -> None:
         """Return when no daemon of this place lives."""
         eventually(lambda: not self.daemons(), "the daemons are gone", timeout)

@@ -71,7 +71,7 @@ async def test_a_container_from_create_to_shutdown(place: ShimPlace) -> None:
             )
             await client.create(create)
             connected = await client.connect(ConnectRequest(id="c1"))
-            assert [connected.shim_pid] == place.daemons()
+            assert connected.shim_pid == place.daemon()
             await client.start(StartRequest(id="c1"))
             assert (await client.wait(WaitRequest(id="c1"))).exit_status == 0
             assert os.read(reader, 100) == b"hello\n"
@@ -171,7 +171,7 @@ async def test_a_signal_ends_running_containers_and_tells_so(place: ShimPlace) -
 
                 group.start_soon(wait)
                 await client.state(StateRequest(id="c1"))
-                os.kill(place.daemons()[0], signal.SIGTERM)
+                os.kill(place.daemon(), signal.SIGTERM)
             assert exits == [137]
         assert service.topics[-1] == "/tasks/exit"
         place.wait_until_gone()
@@ -183,7 +183,7 @@ async def test_sigusr1_logs_where_everything_stands(place: ShimPlace) -> None:
     place.start("c1", bundle)
     log.wait_for("serving sandbox c1")
 
-    os.kill(place.daemons()[0], signal.SIGUSR1)
+    os.kill(place.daemon(), signal.SIGUSR1)
 
     log.wait_for("thread MainThread")
     assert "task shim.events.Publisher.run" in log.text
@@ -236,7 +236,7 @@ async def test_exec_cycles_leave_no_descriptor_behind(place: ShimPlace) -> None:
     async with task_client(address) as client:
         await client.create(CreateTaskRequest(id="c1", bundle=str(bundle)))
         await client.start(StartRequest(id="c1"))
-        fds = Path(f"/proc/{place.daemons()[0]}/fd")
+        fds = Path(f"/proc/{place.daemon()}/fd")
 
         async def cycle(number: int) -> None:
             exec_id = f"e{number}"

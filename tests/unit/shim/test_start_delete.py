@@ -45,13 +45,13 @@ def test_start_prints_the_plain_address_and_leaves_a_daemon(place: ShimPlace) ->
     assert sorted(entry.name for entry in bundle.iterdir()) == ["address", "config.json", "log", "rootfs"]
     assert sockets.is_listening(path)
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
-    assert len(place.daemons()) == 1
+    assert place.daemon()
 
 
 def test_the_daemon_holds_none_of_starts_streams_and_is_on_its_own(place: ShimPlace) -> None:
     bundle = place.bundle("c1")
     place.start("c1", bundle)
-    (pid,) = place.daemons()
+    pid = place.daemon()
 
     links = {fd: os.readlink(f"/proc/{pid}/fd/{fd}") for fd in (0, 1, 2, 3)}
 
@@ -65,7 +65,7 @@ def test_the_daemon_holds_none_of_starts_streams_and_is_on_its_own(place: ShimPl
 
 def test_the_daemon_is_named_after_the_shim(place: ShimPlace) -> None:
     place.start("c1", place.bundle("c1"))
-    (pid,) = place.daemons()
+    pid = place.daemon()
 
     assert eventually(lambda: Path(f"/proc/{pid}/comm").read_text() == "containerd-shim\n", "the daemon has its name")
 
@@ -76,7 +76,7 @@ def test_a_second_start_finds_the_daemon(place: ShimPlace) -> None:
     second = place.start("c1", place.root / "bundles" / "c1")
 
     assert second == first
-    assert len(place.daemons()) == 1
+    assert place.daemon()
 
 
 def test_starts_at_the_same_time_leave_one_daemon(place: ShimPlace) -> None:
@@ -86,7 +86,7 @@ def test_starts_at_the_same_time_leave_one_daemon(place: ShimPlace) -> None:
         addresses = set(pool.map(lambda _: place.start("c1", bundle), range(8)))
 
     assert len(addresses) == 1
-    assert len(place.daemons()) == 1
+    assert place.daemon()
 
 
 def test_a_stale_socket_is_replaced(place: ShimPlace) -> None:
@@ -107,7 +107,7 @@ def test_a_container_of_a_pod_gets_the_pods_address_and_no_process(place: ShimPl
 
     assert address == pod == f"unix://{_expected_path(place, 'pod1')}"
     assert (member / "address").read_text() == pod
-    assert len(place.daemons()) == 1
+    assert place.daemon()
 
 
 def test_a_container_of_a_dead_pod_is_an_error(place: ShimPlace) -> None:
@@ -131,7 +131,7 @@ def test_options_before_2_3_reach_the_daemon(place: ShimPlace) -> None:
     address = place.start("c1", place.bundle("c1"), stdin=options.SerializeToString())
 
     assert address.startswith("unix://")
-    arguments = _arguments(place.daemons()[0])
+    arguments = _arguments(place.daemon())
     assert arguments[arguments.index("-config") + 1] == "/etc/k.toml"
 
 
@@ -153,7 +153,7 @@ def test_since_2_3_params_are_answered_with_a_result(place: ShimPlace) -> None:
     assert (result.version, result.address, result.protocol) == (2, f"unix://{path}", "ttrpc")
     assert os.readlink(bundle / "s") == str(told)
     assert (bundle / "address").read_text() == f"unix://{path}"
-    (pid,) = place.daemons()
+    pid = place.daemon()
     assert "-debug" in _arguments(pid)
     assert b"TTRPC_ADDRESS=/events.sock\0" in Path(f"/proc/{pid}/environ").read_bytes()
 
@@ -162,7 +162,7 @@ def test_the_kernel_prefers_the_daemon_to_its_parent(place: ShimPlace) -> None:
     place.start("c1", place.bundle("c1"))
     mine = int(Path("/proc/self/oom_score_adj").read_text())
 
-    assert int(Path(f"/proc/{place.daemons()[0]}/oom_score_adj").read_text()) == min(1000, mine + 1)
+    assert int(Path(f"/proc/{place.daemon()}/oom_score_adj").read_text()) == min(1000, mine + 1)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_a_signal_ends_the_daemon_in_order(place: ShimPlace, number: signal.Sign
         return b"serving sandbox c1" in text
 
     eventually(serving, "the daemon serves")
-    os.kill(place.daemons()[0], number)
+    os.kill(place.daemon(), number)
     place.wait_until_gone()
 
     assert list(place.sockets.iterdir()) == []
@@ -285,7 +285,7 @@ def test_deletes_at_the_same_time_all_succeed(place: ShimPlace) -> None:
 def test_delete_removes_the_socket_of_a_dead_daemon(place: ShimPlace) -> None:
     bundle = place.bundle("c1")
     place.start("c1", bundle)
-    os.kill(place.daemons()[0], signal.SIGKILL)
+    os.kill(place.daemon(), signal.SIGKILL)
     place.wait_until_gone()
     assert os.path.exists(_expected_path(place, "c1"))
 
@@ -299,7 +299,7 @@ def test_delete_finds_the_socket_where_start_was_told_to_put_it(place: ShimPlace
     told = place.root / "told"
     params = BootstrapParams(instance_id="c1", namespace="test", socket_dir=str(told))
     place.start("c1", bundle, stdin=params.SerializeToString())
-    os.kill(place.daemons()[0], signal.SIGKILL)
+    os.kill(place.daemon(), signal.SIGKILL)
     place.wait_until_gone()
 
     place.run(*place.command("c1", "-bundle", str(bundle), "delete"), cwd=bundle)
