@@ -51,13 +51,13 @@ class HypervisorConfig:
     path: Path = key(Path("/usr/bin/qemu-system-x86_64"), AbsolutePath(), "The QEMU binary.")
     kernel: Path = key(GUEST_DIR / "vmlinux", AbsolutePath(), "The guest's kernel.")
     image: Path | None = key(
-        GUEST_DIR / "rootfs.img",
+        GUEST_DIR / "kata-image.erofs",
         OptionalPath(),
         "The guest's root file system, attached read-only. With a stock Kata guest, set either `image` or "
         "`initrd`. When one of the two is set, the other has no default.",
     )
     initrd: Path | None = key(
-        GUEST_DIR / "initrd.img",
+        GUEST_DIR / "kata-initrd.img",
         OptionalPath(),
         "The guest's initial RAM disk. Together with `image` it is the one that loads modules and mounts the image.",
     )

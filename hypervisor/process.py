@@ -68,9 +68,15 @@ class ChildProcess:
             except ProcessLookupError:
                 pass
 
-    def _reap(self) -> None:
+    def abandon(self) -> None:
+        """SIGKILL and reap before returning, for a child that nobody will ever know of: some milliseconds."""
+        self.kill()
+        if self.returncode is None:
+            self._reap(0)
+
+    def _reap(self, flags: int = os.WNOHANG) -> None:
         try:
-            result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
+            result = os.waitid(os.P_PID, self.pid, os.WEXITED | flags)
         except ChildProcessError:
             # Somebody else reaped it: that it ended is certain, how is not.
             self._ended(UNKNOWN_STATUS)
@@ -103,7 +109,7 @@ def spawn(
 
     `fds` are inherited under their own numbers. `raise_nofile` lifts the soft limit of open files to the hard one.
     `on_spawn` gets the pid before anything else happens: for the journal that `delete` reads. If it raises, the child
-    is killed. Raises HypervisorError when the program is missing or can't be run.
+    is gone before its error is. Raises HypervisorError when the program is missing or can't be run.
     """
     check_executable(Path(argv[0]))
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
@@ -122,7 +128,7 @@ def spawn(
         if raise_nofile:
             _raise_nofile(child.pid)
     except BaseException:
-        child.kill()
+        child.abandon()
         raise
     return child
 
@@ -153,13 +159,19 @@ def _adopt(popen: subprocess.Popen[bytes], stderr: TailReader) -> ChildProcess:
 
 
 def check_executable(program: Path) -> None:
-    """Raise HypervisorError unless `program` is an absolute path of a file we may execute."""
+    """Raise HypervisorError unless `program` is an absolute path of a file we may execute.
+
+    A file that is neither ELF nor a script would be handed to a shell by execvp(3).
+    """
     if not program.is_absolute():
         raise HypervisorError(f"{program}: the path of a program must be absolute")
     if not program.is_file():
         raise HypervisorError(f"{program}: no such program; install it or correct the configuration")
     if not os.access(program, os.X_OK):
         raise HypervisorError(f"{program}: not executable")
+    with program.open("rb", buffering=0) as file:
+        if not file.read(4).startswith((b"\x7fELF", b"#!")):
+            raise HypervisorError(f"{program}: neither an ELF program nor a script")
 
 
 def find_setpriv() -> str:

@@ -25,7 +25,8 @@ async def run_process(
 ) -> None:
     """Pump the streams and call `on_exit` with the exit status once the output is delivered.
 
-    Output pumps go on afterwards, for what grandchildren still write, until `process.scope` is cancelled.
+    The host's ends are closed before the exit is told: clients read until the end of file. Only where a grandchild
+    holds an output open do the pumps go on, until it lets go or `process.scope` is cancelled.
     """
     pumps = output_pumps(agent, process.container_id, process.guest_exec_id, stdio, process.io.terminal)
     with process.scope:
@@ -35,7 +36,10 @@ async def run_process(
             status = await _wait_with_stdin(process, agent, stdio)
             for pump in pumps:
                 await pump.drained()
+            if all(pump.is_done for pump in pumps):
+                await stdio.aclose()
             await on_exit(status)
+        await stdio.aclose()
 
 
 async def _wait_with_stdin(process: Process, agent: AgentClient, stdio: Stdio) -> int:

@@ -33,6 +33,11 @@ class OutputPump:
         self._since = time.monotonic()
         self._patience = QUIET
 
+    @property
+    def is_done(self) -> bool:
+        """Whether everything is delivered and no more can come."""
+        return self._done.is_set()
+
     async def run(self) -> None:
         """Pump until end of file, a lost guest, or cancellation."""
         try:

@@ -15,7 +15,7 @@ import socket
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NoReturn
 
-from shim import cli, kernel, log, settings
+from shim import cli, frugal, kernel, log, settings
 from shim.sockets import LISTENER_FD
 from shim.version import PROGRAM, VERSION
 
@@ -62,6 +62,7 @@ def isolate() -> None:
 
 
 async def _serve_sandbox(told: settings.Settings, listener: socket.socket) -> None:
+    frugal.import_messages()
     from sandbox.sandbox import Sandbox
     from shim.app import serve
 

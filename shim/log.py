@@ -32,7 +32,10 @@ _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 
 
 class LogrusFormatter(logging.Formatter):
-    """`time="..." level=info msg="..." key=value`; `fields` are added to every line."""
+    """`time="..." level=info msg="..." key=value`; `fields` are added to every line.
+
+    A record brings fields of its own in its attribute `fields` (`extra={"fields": {...}}`).
+    """
 
     def __init__(self, fields: dict[str, str]) -> None:
         super().__init__()
@@ -47,10 +50,10 @@ class LogrusFormatter(logging.Formatter):
             f"level={_LEVELS.get(record.levelno, 'info')}",
             f"msg={_quoted(record.getMessage())}",
         ]
-        fields = dict(self._fields, logger=record.name)
+        fields: dict[str, object] = {**self._fields, "logger": record.name, **getattr(record, "fields", {})}
         if record.exc_info:
             fields["error"] = self.formatException(record.exc_info)
-        parts += [f"{name}={_quoted(value)}" for name, value in fields.items()]
+        parts += [f"{name}={_quoted(str(value))}" for name, value in fields.items()]
         return " ".join(parts)
 
 

@@ -54,7 +54,8 @@ class ClientConnection(Connection):
         if self.streams.mid_frame:
             self.cause = f"{self.cause} in the middle of a frame"
         calls, self.calls = self.calls, {}
-        for call in calls.values():
+        for stream_id, call in calls.items():
+            self.streams.forget(stream_id)
             call.inbox.end(self.closed_error())
         for callback in self._on_close:
             callback(self.closed_error())

@@ -32,10 +32,19 @@ def rpc_status(code: Status, text: str) -> RpcStatus:
     return RpcStatus(code.value, text if len(text) <= TEXT_MAX else text[: TEXT_MAX - 3] + "...")
 
 
-def from_grpc_error(error: GRPCError) -> RpcStatus:
-    """Return what `error` is on the wire. `details`, where given, are encoded `google.protobuf.Any` messages."""
-    details = tuple(bytes(detail) for detail in error.details or ())
-    return rpc_status(error.status, error.message or "")._replace(details=details)
+def from_exception(error: Exception) -> RpcStatus:
+    """Return what a handler's `error` is on the wire: a GRPCError as it says, any other UNKNOWN with its text.
+
+    `details` of a GRPCError, where given, are encoded `google.protobuf.Any` messages. Never raises, for whoever answers
+    for a handler must not fail with it.
+    """
+    try:
+        if isinstance(error, GRPCError):
+            details = tuple(bytes(detail) for detail in error.details or ())
+            return rpc_status(error.status, error.message or "")._replace(details=details)
+        return rpc_status(Status.UNKNOWN, str(error) or type(error).__name__)
+    except Exception as exc:  # noqa: BLE001
+        return rpc_status(Status.UNKNOWN, f"{type(error).__name__} that can't be sent: {type(exc).__name__}")
 
 
 def to_grpc_error(status: RpcStatus) -> GRPCError:

@@ -13,7 +13,7 @@ from grpclib.exceptions import GRPCError, ProtocolError
 from ttrpc.codec import DecodeError
 from ttrpc.deadline import Deadline
 from ttrpc.envelope import RpcStatus
-from ttrpc.errors import DEADLINE_TEXT, OversizedMessageError, from_grpc_error, rpc_status
+from ttrpc.errors import DEADLINE_TEXT, OversizedMessageError, from_exception, rpc_status
 from ttrpc.inbox import Inbox
 from ttrpc.metadata import Metadata
 from ttrpc.peer import Peer
@@ -108,11 +108,10 @@ class Call:
         """Run the handler and answer for it. Its errors end here, save those that end the program."""
         try:
             await self._handler.func(self)
-        except GRPCError as exc:
-            self._fail(from_grpc_error(exc))
         except Exception as exc:
-            log.exception("%s/%s failed", self._request.service, self._request.method)
-            self._fail(rpc_status(Status.UNKNOWN, str(exc) or type(exc).__name__))
+            if not isinstance(exc, GRPCError):
+                log.exception("%s/%s failed", self._request.service, self._request.method)
+            self._fail(from_exception(exc))
         except BaseException:
             self._fail(rpc_status(Status.CANCELLED, "the handler was cancelled"))
             raise

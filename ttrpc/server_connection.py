@@ -103,8 +103,10 @@ class ServerConnection(Connection):
         if isinstance(event, CallStarted):
             self._start(event)
             return
-        # The handler of an open stream is at work: `Call.run` does not end without an answer.
-        call = self._calls[event.stream_id]
+        call = self._calls.get(event.stream_id)
+        if call is None:
+            # What came together with a request that was too late.
+            return
         if isinstance(event, MessageReceived):
             call.receive(event)
         else:
@@ -113,7 +115,8 @@ class ServerConnection(Connection):
 
     def _start(self, event: CallStarted) -> None:
         if event.request.timeout_nano < 0:
-            self.write(self.streams.fail(event.stream_id, DEADLINE_EXCEEDED))
+            if event.stream_id in self.streams:
+                self.write(self.streams.fail(event.stream_id, DEADLINE_EXCEEDED))
             return
         call = Call(self, event)
         self._calls[event.stream_id] = call

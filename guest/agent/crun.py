@@ -14,15 +14,12 @@ from guest.agent.crun_errors import LOG_LIMIT, error_for, last_error
 from guest.agent.errors import InternalError
 from guest.agent.layout import Layout
 from guest.agent.reaper import Reaper
-from guest.agent.spawn import ENVIRONMENT, NO_STDIO, Stdio, run
+from guest.agent.spawn import NO_STDIO, Stdio, run
 
 CRUN = "/usr/bin/crun"
 #: Kata's own deadline for CreateContainer.
 CREATE_TIMEOUT = 60.0
 COMMAND_TIMEOUT = 30.0
-#: crun guards its binary against containers by running from a sealed copy. This lets it see that its file system is
-#: read-only, as the guest's is, and needs no copy; on a writable one it makes the copy all the same.
-_ENVIRONMENT = {**ENVIRONMENT, "_LIBCONTAINER_CLONED_BINARY": "1"}
 
 
 class Crun:
@@ -82,7 +79,7 @@ class Crun:
         options = [f"--root={self._layout.crun_root}", f"--log={log}", "--log-format=json"]
         try:
             argv = [self._binary, *options, command, *arguments]
-            status = await run(argv, self._reaper, timeout, stdio, _ENVIRONMENT)
+            status = await run(argv, self._reaper, timeout, stdio)
             if status:
                 raise error_for(command, status, last_error(_text(log)), program)
         finally:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from guest.agent.errors import DeadlineError, InternalError
 from guest.agent.reaper import Reaper
@@ -30,7 +30,7 @@ def start(arguments: Sequence[str], stdio: Stdio = NO_STDIO, environment: Mappin
         return os.posix_spawn(
             arguments[0],
             list(arguments),
-            dict(environment or ENVIRONMENT),
+            ENVIRONMENT,
             file_actions=actions,
             setsid=True,
             setsigmask=(),
@@ -63,12 +63,6 @@ async def finished(pid: int, name: str, reaper: Reaper, timeout: float) -> int:
             os.kill(pid, signal.SIGKILL)
 
 
-async def run(
-    arguments: Sequence[str],
-    reaper: Reaper,
-    timeout: float,
-    stdio: Stdio = NO_STDIO,
-    environment: Mapping[str, str] | None = None,
-) -> int:
+async def run(arguments: Sequence[str], reaper: Reaper, timeout: float, stdio: Stdio = NO_STDIO) -> int:
     """Run a program to its end and return its exit status; errors as of `start` and `finished`."""
-    return await finished(start(arguments, stdio, environment), os.path.basename(arguments[0]), reaper, timeout)
+    return await finished(start(arguments, stdio), os.path.basename(arguments[0]), reaper, timeout)

@@ -22,6 +22,8 @@ _PT_NOTE = 4
 _DT_NEEDED = 1
 _DT_STRTAB = 5
 _XEN_ELFNOTE_PHYS32_ENTRY = 18
+# What slicing and unpacking at offsets that a damaged file names can raise.
+_MALFORMED = (struct.error, IndexError, OverflowError, ValueError)
 
 
 class ElfError(ValueError):
@@ -48,7 +50,7 @@ def sections(data: bytes) -> list[Section]:
     _check(data)
     try:
         return list(_sections(data))
-    except (struct.error, IndexError, ValueError) as error:
+    except _MALFORMED as error:
         raise ElfError(f"malformed section table: {error}") from error
 
 
@@ -65,17 +67,21 @@ def needed_libraries(data: bytes) -> list[str]:
     _check(data)
     try:
         return list(_needed(data))
-    except (struct.error, IndexError, ValueError) as error:
+    except _MALFORMED as error:
         raise ElfError(f"malformed dynamic section: {error}") from error
 
 
 def has_pvh_entry(data: bytes) -> bool:
-    """Return whether a kernel has the PVH entry point, with which QEMU starts an uncompressed vmlinux."""
+    """Return whether a kernel has the PVH entry point, with which QEMU starts an uncompressed vmlinux.
+
+    Raises ElfError if the file is malformed.
+    """
     _check(data)
-    for kind, offset, _, size in _segments(data):
-        if kind == _PT_NOTE and _has_pvh_note(data[offset : offset + size]):
-            return True
-    return False
+    try:
+        notes = [data[offset : offset + size] for kind, offset, _, size in _segments(data) if kind == _PT_NOTE]
+    except _MALFORMED as error:
+        raise ElfError(f"malformed program headers: {error}") from error
+    return any(_has_pvh_note(note) for note in notes)
 
 
 def _check(data: bytes) -> None:
@@ -111,8 +117,7 @@ def _needed(data: bytes) -> Iterator[str]:
         if kind != _PT_DYNAMIC:
             continue
         entries = list(_DYNAMIC.iter_unpack(data[offset : offset + size]))
-        address = next(value for tag, value in entries if tag == _DT_STRTAB)
-        strings = _file_offset(segments, address)
+        strings = _file_offset(segments, dict(entries).get(_DT_STRTAB, 0))
         for tag, value in entries:
             if tag == _DT_NEEDED:
                 yield _string(data, strings + value)

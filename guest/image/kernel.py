@@ -50,7 +50,7 @@ def unpack(bzimage: bytes) -> bytes:
     vmlinux = _decompress(payload(bzimage))
     try:
         bootable = elf.has_pvh_entry(vmlinux)
-    except (elf.ElfError, struct.error) as error:
+    except elf.ElfError as error:
         raise BuildError(f"the unpacked kernel is malformed: {error}") from error
     if not bootable:
         raise BuildError("the kernel has no PVH entry point (CONFIG_PVH), so QEMU could not start it")

@@ -67,7 +67,7 @@ def resolve(tree: Tree, path: str) -> str:
         node = tree[path]
         if not stat.S_ISLNK(node.mode):
             return path
-        path = merged(posixpath.join("/", posixpath.dirname(path), node.target).lstrip("/"))
+        path = merged(posixpath.normpath(posixpath.join("/", posixpath.dirname(path), node.target)))
     raise KeyError(f"too many symbolic links at {path}")
 
 

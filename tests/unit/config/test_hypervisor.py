@@ -14,8 +14,8 @@ def test_without_a_guest_of_its_own_a_configuration_gets_ours_whole(write):
     vm = load(write("[hypervisor.qemu]\nimage = ''\ninitrd = ''\n")).hypervisor
 
     assert (vm.image, vm.initrd, vm.rootfs_type) == (
-        Path("/usr/share/kata-shim/rootfs.img"),
-        Path("/usr/share/kata-shim/initrd.img"),
+        Path("/usr/share/kata-shim/kata-image.erofs"),
+        Path("/usr/share/kata-shim/kata-initrd.img"),
         "erofs",
     )
 

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grpclib.const import Cardinality, Handler
+import pytest
+from grpclib.const import Cardinality, Handler, Status
+from grpclib.exceptions import GRPCError
 
 from ttrpc.client import Channel
 from ttrpc.codec import DecodeError
-from ttrpc.frame import Frame, FrameParser
+from ttrpc.envelope import Request, Response, RpcStatus, decode_response, encode_request, encode_response
+from ttrpc.frame import REQUEST, RESPONSE, Frame, FrameParser, encode_frame
 from ttrpc.server import Server
 from ttrpc.server_streams import Service
 
@@ -184,3 +187,54 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.001)
+
+
+def request(stream_id: int, method: str, payload: bytes = b"", flags: int = 0, **fields: Any) -> bytes:
+    """The frame of a request."""
+    return encode_frame(stream_id, REQUEST, flags, encode_request(Request(SERVICE, method, payload, **fields)))
+
+
+def error(code: Status, message: str) -> Response:
+    """The response of a failure."""
+    return Response(RpcStatus(code.value, message))
+
+
+async def response(client: RawPeer) -> tuple[int, Response]:
+    """The next response, and its stream."""
+    frame = await client.frame()
+    return frame.stream_id, decode_response(frame.payload)
+
+
+async def failure(coroutine: Any) -> tuple[Status, str | None]:
+    """Status and text of the GRPCError that `coroutine` raises."""
+    with pytest.raises(GRPCError) as caught:
+        await coroutine
+    return caught.value.status, caught.value.message
+
+
+class Gate:
+    """A handler that waits, and tells what becomes of it."""
+
+    def __init__(self) -> None:
+        self.entered = 0
+        self.cancelled = 0
+        self.open = asyncio.Event()
+
+    async def __call__(self, stream: Any) -> None:
+        self.entered += 1
+        try:
+            await self.open.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        await echo(stream)
+
+
+def open_call(channel: Channel, cardinality: Cardinality, **options: Any) -> Any:
+    """A call as a stub gets it."""
+    return channel.request(f"/{SERVICE}/Any", cardinality, Note, Note, **options)
+
+
+def respond(peer: RawPeer, stream_id: int, text: str) -> None:
+    """Answer a unary call."""
+    peer.send(encode_frame(stream_id, RESPONSE, 0, encode_response(text.encode())))

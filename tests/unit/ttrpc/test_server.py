@@ -1,12 +1,10 @@
-"""The server over UNIX sockets: dispatch, concurrency, deadlines, errors, faults of clients, and an orderly end."""
+"""The server over UNIX sockets: dispatch, concurrency, errors, deadlines, streams, and faults of clients."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +13,27 @@ from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
 from tests.unit.ttrpc.support import (
-    PATIENCE,
-    SERVICE,
     SS,
     SU,
     US,
     UU,
+    Gate,
     Methods,
     Note,
-    NoteCodec,
-    RawPeer,
     call,
     connected,
     echo,
     echo_all,
-    echo_service,
+    error,
+    failure,
     hang,
-    listener,
     raw_client,
+    request,
+    response,
     serving,
     until,
 )
-from ttrpc import peer as peer_module
-from ttrpc.envelope import Request, Response, RpcStatus, decode_response, encode_request
-from ttrpc.fdtransport import FdTransport
+from ttrpc.envelope import Response, RpcStatus
 from ttrpc.frame import (
     DATA,
     HEADER,
@@ -50,46 +45,8 @@ from ttrpc.frame import (
     Frame,
     encode_frame,
 )
-from ttrpc.server import Server
 
 pytestmark = pytest.mark.anyio
-
-
-def request(stream_id: int, method: str, payload: bytes = b"", flags: int = 0, **fields: Any) -> bytes:
-    return encode_frame(stream_id, REQUEST, flags, encode_request(Request(SERVICE, method, payload, **fields)))
-
-
-def error(code: Status, message: str) -> Response:
-    return Response(RpcStatus(code.value, message))
-
-
-async def response(client: RawPeer) -> tuple[int, Response]:
-    frame = await client.frame()
-    return frame.stream_id, decode_response(frame.payload)
-
-
-async def failure(coroutine: Any) -> tuple[Status, str | None]:
-    with pytest.raises(GRPCError) as caught:
-        await coroutine
-    return caught.value.status, caught.value.message
-
-
-class Gate:
-    """A handler that waits, and tells what becomes of it."""
-
-    def __init__(self) -> None:
-        self.entered = 0
-        self.cancelled = 0
-        self.open = asyncio.Event()
-
-    async def __call__(self, stream: Any) -> None:
-        self.entered += 1
-        try:
-            await self.open.wait()
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
-        await echo(stream)
 
 
 async def test_a_unary_call_is_answered(socket_path: Path) -> None:
@@ -179,6 +136,10 @@ async def raise_other(stream: Any) -> None:
     raise FileNotFoundError(2, "No such file", "\udcff")
 
 
+async def raise_unsendable(stream: Any) -> None:
+    raise GRPCError(Status.ABORTED, "", "not a list")
+
+
 async def raise_silent(stream: Any) -> None:
     raise ValueError
 
@@ -204,6 +165,7 @@ async def raise_huge(stream: Any) -> None:
     [
         (raise_grpc, Status.NOT_FOUND, 'container "c1": not found'),
         (raise_other, Status.UNKNOWN, "[Errno 2] No such file: '\\udcff'"),
+        (raise_unsendable, Status.UNKNOWN, "GRPCError that can't be sent: TypeError"),
         (raise_silent, Status.UNKNOWN, "ValueError"),
         (raise_cancelled, Status.CANCELLED, "the handler was cancelled"),
         (silent, Status.INTERNAL, "the handler sent no response"),
@@ -297,6 +259,22 @@ async def test_a_deadline_that_has_passed_runs_no_handler(socket_path: Path) -> 
     assert gate.entered == 0
 
 
+async def test_what_comes_together_with_a_request_that_is_too_late_is_ignored(socket_path: Path) -> None:
+    gate = Gate()
+    late = {"timeout_nano": -1, "flags": REMOTE_OPEN}
+    async with serving(socket_path, Methods(Wait=(SU, gate), Echo=(UU, echo))), raw_client(socket_path) as client:
+        client.send(request(1, "Wait", **late) + encode_frame(1, DATA, 0, b"x") + request(3, "Echo"))
+        assert await response(client) == (1, error(Status.DEADLINE_EXCEEDED, "context deadline exceeded"))
+        assert await response(client) == (3, Response())
+
+        client.send(request(5, "Wait", **late) + HEADER.pack(5 << 20, 5, DATA, 0) + bytes(5 << 20))
+        text = "message length 5242880 exceed maximum message size of 4194304"
+        assert await response(client) == (5, error(Status.RESOURCE_EXHAUSTED, text))
+        client.send(request(7, "Echo"))
+        assert await response(client) == (7, Response())
+    assert gate.entered == 0
+
+
 async def test_a_handler_sees_deadline_metadata_and_peer(socket_path: Path) -> None:
     seen: list[Any] = []
 
@@ -314,96 +292,6 @@ async def test_a_handler_sees_deadline_metadata_and_peer(socket_path: Path) -> N
     assert peer == (os.getpid(), os.geteuid(), os.getegid())
     assert 40 < remaining <= 50
     assert metadata == {"containerd-namespace-ttrpc": "k8s.io"}
-
-
-async def test_the_loss_of_a_connection_cancels_its_handlers_and_no_others(socket_path: Path) -> None:
-    gate = Gate()
-    async with serving(socket_path, Methods(Wait=(UU, gate))), raw_client(socket_path) as staying:
-        staying.send(request(1, "Wait", b"stays"))
-        async with raw_client(socket_path) as leaving:
-            leaving.send(request(1, "Wait") + request(3, "Wait"))
-            await until(lambda: gate.entered == 3)
-        await until(lambda: gate.cancelled == 2)
-
-        gate.open.set()
-        assert await response(staying) == (1, Response(None, b"stays"))
-
-
-async def test_streams_are_capped_per_connection(socket_path: Path) -> None:
-    async with serving(socket_path, streams_max=2), raw_client(socket_path) as client:
-        client.send(request(1, "Hang") + request(3, "Hang") + request(5, "Hang"))
-
-        text = "2 calls are open on this connection"
-        assert await response(client) == (5, error(Status.RESOURCE_EXHAUSTED, text))
-
-
-async def test_connections_are_capped(socket_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    async with serving(socket_path, connections_max=1), connected(socket_path) as channel:
-        async with raw_client(socket_path) as refused:
-            with pytest.raises((EOFError, ConnectionError)):
-                await refused.frame()
-
-        assert await call(channel, "Echo", "fine") == "fine"
-    assert "refused a connection: 1 connections are open" in caplog.text
-
-
-async def test_another_user_is_refused(
-    socket_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(peer_module.os, "geteuid", lambda: 12345)
-    async with serving(socket_path) as server, raw_client(socket_path) as client:
-        client.send(request(1, "Echo"))
-        with pytest.raises((EOFError, ConnectionError)):
-            await client.frame()
-
-        assert not server._connections
-    assert "is not of user 12345" in caplog.text
-
-
-async def test_another_user_may_be_let_in(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peer_module.os, "geteuid", lambda: 12345)
-    async with serving(socket_path, require_same_user=False), connected(socket_path) as channel:
-        assert await call(channel, "Echo", "fine") == "fine"
-
-
-async def test_a_socket_that_does_not_tell_who_connects_needs_a_decision() -> None:
-    sock = socket.create_server(("127.0.0.1", 0))
-    with sock:
-        async with Server([], NoteCodec()) as server:
-            with pytest.raises(ValueError, match="needs a UNIX socket"):
-                await server.listen(sock)
-
-
-async def test_other_sockets_can_be_served() -> None:
-    sock = socket.create_server(("127.0.0.1", 0))
-    async with Server([echo_service()], NoteCodec(), require_same_user=False) as server:
-        await server.listen(sock)
-        client = RawPeer(*await asyncio.open_connection(*sock.getsockname()))
-        client.send(request(1, "Echo", b"hello"))
-        assert await response(client) == (1, Response(None, b"hello"))
-        await client.close()
-
-
-async def test_a_single_stream_can_be_served() -> None:
-    ours, theirs = socket.socketpair()
-    async with Server([echo_service()], NoteCodec()) as server:
-        connection = server.protocol()
-        FdTransport(asyncio.get_running_loop(), ours.detach(), connection)
-        client = RawPeer(*await asyncio.open_unix_connection(sock=theirs))
-        client.send(request(1, "Echo", b"hello"))
-        assert await response(client) == (1, Response(None, b"hello"))
-
-        await client.close()
-        async with asyncio.timeout(PATIENCE):
-            await connection.wait_closed()
-    assert connection.cause == "end of file"
-
-
-async def test_a_listener_outlives_garbage_collection(socket_path: Path) -> None:
-    async with serving(socket_path):
-        gc.collect()
-        async with connected(socket_path) as channel:
-            assert await call(channel, "Echo", "still here") == "still here"
 
 
 async def test_streaming_frames_are_those_of_the_protocol(socket_path: Path) -> None:
@@ -496,138 +384,6 @@ async def test_messages_for_a_handler_that_has_answered_early_are_refused(socket
 
         assert await response(client) == (1, error(Status.INVALID_ARGUMENT, "StreamID is no longer active"))
         lingering.set()
-
-
-async def test_closing_lets_handlers_finish_refuses_new_calls_and_disconnects(socket_path: Path) -> None:
-    gate = Gate()
-    async with serving(socket_path, Methods(Wait=(UU, gate))) as server, raw_client(socket_path) as client:
-        client.send(request(1, "Wait", b"finishes"))
-        await until(lambda: gate.entered == 1)
-
-        async with asyncio.TaskGroup() as group:
-            closing = group.create_task(server.close(PATIENCE))
-            await until(lambda: server._closing)
-            client.send(request(3, "Wait"))
-            assert await response(client) == (3, error(Status.UNAVAILABLE, "ttrpc: the server is closing"))
-            assert not closing.done()
-            gate.open.set()
-
-        assert await response(client) == (1, Response(None, b"finishes"))
-        with pytest.raises(EOFError):
-            await client.frame()
-        with pytest.raises(ConnectionRefusedError):
-            await asyncio.open_unix_connection(str(socket_path))
-
-
-async def test_closing_cancels_handlers_that_do_not_finish_in_their_grace(socket_path: Path) -> None:
-    gate = Gate()
-    async with serving(socket_path, Methods(Wait=(UU, gate))) as server, raw_client(socket_path) as client:
-        client.send(request(1, "Wait"))
-        await until(lambda: gate.entered == 1)
-
-        await server.close(grace=0.01)
-        await server.close(grace=0.01)
-
-        with pytest.raises(EOFError):
-            await client.frame()
-        await until(lambda: gate.cancelled == 1)
-
-
-async def test_a_close_that_is_cancelled_cancels_the_handlers_at_once(socket_path: Path) -> None:
-    gate = Gate()
-    async with serving(socket_path, Methods(Wait=(UU, gate))) as server, raw_client(socket_path) as client:
-        client.send(request(1, "Wait"))
-        await until(lambda: gate.entered == 1)
-
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.02):
-                await server.close(grace=PATIENCE)
-
-        await until(lambda: gate.cancelled == 1)
-        with pytest.raises(EOFError):
-            await client.frame()
-
-
-async def test_a_connection_that_comes_while_the_server_closes_is_refused(socket_path: Path) -> None:
-    async with Server([echo_service()], NoteCodec()) as server:
-        await server.close()
-        ours, theirs = socket.socketpair()
-        connection = server.protocol()
-        FdTransport(asyncio.get_running_loop(), ours.detach(), connection)
-
-        async with asyncio.timeout(PATIENCE):
-            await connection.wait_closed()
-        connection.data_received(request(1, "Echo"))
-        theirs.close()
-    assert connection.cause == "refused"
-    assert connection.tasks == []
-
-
-async def test_an_error_in_the_servers_block_ends_it_at_once_and_stays_what_it_is(socket_path: Path) -> None:
-    gate = Gate()
-    server = Server([Methods(Wait=(UU, gate))], NoteCodec())
-
-    async def fail_with_a_call_open() -> None:
-        async with server:
-            await server.listen(listener(socket_path))
-            async with raw_client(socket_path) as client:
-                client.send(request(1, "Wait"))
-                await until(lambda: gate.entered == 1)
-                raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        await fail_with_a_call_open()
-    assert gate.cancelled == 1
-
-
-async def test_cancelling_the_servers_task_cancels_its_handlers(socket_path: Path) -> None:
-    gate = Gate()
-
-    async def serve() -> None:
-        async with Server([Methods(Wait=(UU, gate))], NoteCodec()) as server:
-            await server.listen(listener(socket_path))
-            await asyncio.Event().wait()
-
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(serve())
-        await until(socket_path.exists)
-        async with raw_client(socket_path) as client:
-            client.send(request(1, "Wait"))
-            await until(lambda: gate.entered == 1)
-            task.cancel()
-            with pytest.raises((EOFError, ConnectionError)):
-                await client.frame()
-
-    assert (task.cancelled(), gate.cancelled) == (True, 1)
-
-
-async def test_a_client_that_reads_nothing_is_read_from_no_more(socket_path: Path) -> None:
-    async def big(stream: Any) -> None:
-        entered.append(1)
-        await stream.send_message(Note("x" * (1 << 20)))
-
-    entered: list[int] = []
-    sock = socket.socket(socket.AF_UNIX)
-    async with serving(socket_path, Methods(Big=(UU, big))) as server:
-        sock.connect(str(socket_path))
-        sock.sendall(b"".join(request(stream_id, "Big") for stream_id in range(1, 41, 2)))
-        await until(lambda: len(entered) == 20)
-        (connection,) = server._connections
-        await until(lambda: connection.write_paused)
-        sock.sendall(b"".join(request(stream_id, "Big") for stream_id in range(41, 81, 2)))
-        transport: Any = connection._transport
-        assert not transport.is_reading()
-        # What is buffered is one message above the limit, not twenty: the other handlers wait, and so do the requests.
-        assert len(connection._drain_waiters) == 19
-        assert transport.get_write_buffer_size() < 3 << 20
-
-        reader, writer = await asyncio.open_unix_connection(sock=sock)
-        client = RawPeer(reader, writer)
-        sizes = [len((await client.frame()).payload) for _ in range(40)]
-        await client.close()
-
-    assert len(sizes) == 40
-    assert min(sizes) > 1 << 20
 
 
 async def test_handlers_are_not_logged_for_errors_they_mean(

@@ -11,12 +11,12 @@ from grpclib.exceptions import GRPCError
 
 from ttrpc.deadline import Deadline, earliest, to_nanos
 from ttrpc.envelope import RpcStatus
-from ttrpc.errors import TEXT_MAX, closed, from_grpc_error, rpc_status, to_grpc_error
+from ttrpc.errors import TEXT_MAX, closed, from_exception, rpc_status, to_grpc_error
 from ttrpc.metadata import Metadata, to_pairs
 
 
 def test_a_grpc_error_survives_the_wire_with_its_details() -> None:
-    status = from_grpc_error(GRPCError(Status.NOT_FOUND, "gone", [b"any"]))
+    status = from_exception(GRPCError(Status.NOT_FOUND, "gone", [b"any"]))
 
     error = to_grpc_error(status)
 
@@ -25,7 +25,27 @@ def test_a_grpc_error_survives_the_wire_with_its_details() -> None:
 
 
 def test_a_grpc_error_without_text_has_an_empty_one() -> None:
-    assert from_grpc_error(GRPCError(Status.ABORTED)) == RpcStatus(10)
+    assert from_exception(GRPCError(Status.ABORTED)) == RpcStatus(10)
+
+
+class UnprintableError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("why"), "why"),
+        (ValueError(), "ValueError"),
+        (UnprintableError(), "UnprintableError that can't be sent: RuntimeError"),
+        (GRPCError(Status.ABORTED, 7), "GRPCError that can't be sent: TypeError"),  # type: ignore[arg-type]
+        (GRPCError(7, "seven"), "GRPCError that can't be sent: AttributeError"),  # type: ignore[arg-type]
+        (GRPCError(Status.ABORTED, "", "details"), "GRPCError that can't be sent: TypeError"),
+    ],
+)
+def test_any_other_error_is_unknown_even_one_that_can_not_be_told(error: Exception, text: str) -> None:
+    assert from_exception(error) == RpcStatus(2, text)
 
 
 @pytest.mark.parametrize("code", [17, 99, -1])

@@ -1,0 +1,191 @@
+"""Streams: everything arrives, nothing is buffered without bound, nobody waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import pytest
+
+from guest.agent.errors import FailedPreconditionError
+from guest.agent.streams import InputStream, OutputStream
+
+pytestmark = pytest.mark.anyio
+
+
+def pipe() -> tuple[int, int]:
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    return reader, writer
+
+
+async def soon(awaitable):
+    return await asyncio.wait_for(awaitable, 10)
+
+
+async def test_what_is_there_is_read_at_once_up_to_the_limit():
+    reader, writer = pipe()
+    stream = OutputStream(reader)
+    os.write(writer, b"abcdef")
+
+    assert [await soon(stream.read(4)), await soon(stream.read(4))] == [b"abcd", b"ef"]
+    stream.close()
+    os.close(writer)
+
+
+async def test_a_read_waits_for_data():
+    reader, writer = pipe()
+    stream = OutputStream(reader)
+    task = asyncio.create_task(stream.read(10))
+    await asyncio.sleep(0)
+
+    os.write(writer, b"late")
+
+    assert await soon(task) == b"late"
+    stream.close()
+    os.close(writer)
+
+
+async def test_when_all_writers_have_closed_the_stream_ends_for_good():
+    reader, writer = pipe()
+    stream = OutputStream(reader)
+    os.write(writer, b"last")
+    os.close(writer)
+
+    assert [await soon(stream.read(10)) for _ in range(3)] == [b"last", b"", b""]
+    assert stream.closed
+
+
+async def test_a_pipe_held_by_a_descendant_counts_as_ended_when_quiet_after_the_exit():
+    reader, writer = pipe()
+    stream = OutputStream(reader, quiet_seconds=0.01)
+    stream.writer_exited()
+
+    assert await soon(stream.read(10)) == b""
+    assert not stream.closed
+    stream.close()
+    os.close(writer)
+
+
+async def test_a_reader_that_waits_when_the_process_exits_gets_the_end_too():
+    reader, writer = pipe()
+    stream = OutputStream(reader, quiet_seconds=0.01)
+    task = asyncio.create_task(stream.read(10))
+    await asyncio.sleep(0)
+
+    stream.writer_exited()
+
+    assert await soon(task) == b""
+    stream.close()
+    os.close(writer)
+
+
+async def test_what_a_descendant_writes_after_that_is_still_delivered():
+    reader, writer = pipe()
+    stream = OutputStream(reader, quiet_seconds=0.01)
+    stream.writer_exited()
+    await soon(stream.read(10))
+
+    os.write(writer, b"later")
+
+    assert await soon(stream.read(10)) == b"later"
+    stream.close()
+    os.close(writer)
+
+
+async def test_data_left_in_the_pipe_outlives_the_process():
+    reader, writer = pipe()
+    stream = OutputStream(reader, quiet_seconds=0)
+    os.write(writer, b"x" * 60000)
+    stream.writer_exited()
+
+    total = b""
+    while len(total) < 60000:
+        total += await soon(stream.read(7000))
+
+    assert total == b"x" * 60000
+    stream.close()
+    os.close(writer)
+
+
+async def test_closing_releases_who_reads():
+    reader, writer = pipe()
+    stream = OutputStream(reader)
+    task = asyncio.create_task(stream.read(10))
+    await asyncio.sleep(0)
+
+    stream.close()
+
+    assert await soon(task) == b""
+    os.close(writer)
+
+
+async def test_a_cancelled_read_takes_no_data():
+    reader, writer = pipe()
+    stream = OutputStream(reader)
+    task = asyncio.create_task(stream.read(10))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    os.write(writer, b"kept")
+
+    assert await soon(stream.read(10)) == b"kept"
+    stream.close()
+    os.close(writer)
+
+
+async def test_a_write_larger_than_the_pipe_waits_for_the_reader():
+    reader, writer = pipe()
+    stream = InputStream(writer)
+    data = os.urandom(1 << 20)
+    task = asyncio.create_task(stream.write(data))
+    await asyncio.sleep(0)
+    assert not task.done()
+
+    output, received = OutputStream(reader), b""
+    while len(received) < len(data):
+        received += await soon(output.read(1 << 16))
+
+    assert await soon(task) == len(data)
+    assert received == data
+    output.close()
+    stream.close()
+
+
+async def test_writing_to_a_process_that_is_gone_is_refused():
+    reader, writer = pipe()
+    stream = InputStream(writer)
+    os.close(reader)
+
+    with pytest.raises(FailedPreconditionError, match="closed"):
+        await soon(stream.write(b"x"))
+
+
+async def test_closing_releases_who_writes():
+    reader, writer = pipe()
+    stream = InputStream(writer)
+    task = asyncio.create_task(stream.write(bytes(1 << 20)))
+    await asyncio.sleep(0)
+
+    stream.close()
+
+    with pytest.raises(FailedPreconditionError):
+        await soon(task)
+    os.close(reader)
+
+
+async def test_the_end_of_input_closes_a_pipe_but_not_a_terminal():
+    reader, writer = pipe()
+    InputStream(writer).end()
+    assert os.read(reader, 1) == b""
+    os.close(reader)
+
+    reader, writer = pipe()
+    stream = InputStream(writer, keep_open=True)
+    stream.end()
+    assert await soon(stream.write(b"x")) == 1
+    stream.close()
+    os.close(reader)
