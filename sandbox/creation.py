@@ -85,7 +85,7 @@ class Creation:
         async with self._sandbox.booting:
             is_root = await self._ensure_machine(spec, kind)
         try:
-            container = await self._add_container(spec)
+            container = await self._add_container(spec, kind)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await self._undo(is_root)
@@ -131,7 +131,7 @@ class Creation:
             _log.warning("configuration: %s", warning)
         return settings
 
-    async def _add_container(self, spec: oci.Spec) -> Container:
+    async def _add_container(self, spec: oci.Spec, kind: ContainerKind) -> Container:
         sandbox, machine = self._sandbox, self._sandbox.require_machine()
         container = Container(self.container_id, self._request.bundle, spec, self._request.io)
         volumes = plan_volumes(container.id, spec.mounts)
@@ -148,7 +148,7 @@ class Creation:
                 container_id=container.id,
                 exec_id=container.id,
                 oci=message,
-                sandbox_pidns=_shares_pid_namespace(spec),
+                sandbox_pidns=_shares_pid_namespace(spec, kind),
                 timeout=machine.plan.create_timeout,
             )
         return container
@@ -194,8 +194,9 @@ def _kind(spec: oci.Spec) -> ContainerKind:
         raise InvalidArgumentError(str(error)) from error
 
 
-def _shares_pid_namespace(spec: oci.Spec) -> bool:
-    return any(item.type == "pid" and item.path for item in spec.linux.namespaces)
+def _shares_pid_namespace(spec: oci.Spec, kind: ContainerKind) -> bool:
+    """A pod's own container begins the namespace that those with a path to one join (shareProcessNamespace)."""
+    return kind is ContainerKind.SANDBOX or any(item.type == "pid" and item.path for item in spec.linux.namespaces)
 
 
 def _mount_message(item: Mount) -> types_pb.Mount:

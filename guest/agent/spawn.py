@@ -23,7 +23,7 @@ Stdio = tuple[int | None, int | None, int | None]
 NO_STDIO: Stdio = (None, None, None)
 
 
-def start(arguments: Sequence[str], stdio: Stdio = NO_STDIO, environment: Mapping[str, str] | None = None) -> int:
+def start(arguments: Sequence[str], stdio: Stdio = NO_STDIO) -> int:
     """Start a program in a session of its own and return its pid; raises `InternalError` if it can't be run."""
     actions = [_action(fd, number) for number, fd in enumerate(stdio)]
     try:

@@ -22,7 +22,7 @@ How the guest boots (what a virtual machine must offer, and what happens in it)
        Only / and /dev are mounted then: /proc, /sys, /run, /tmp and /var/tmp are the agent's to mount, on directories
        that exist. /etc/resolv.conf is a link to /run/resolv.conf; /etc/hostname, /etc/hosts and /etc/machine-id are
        files to bind-mount over.
-    5. If the root cannot be mounted, the last line on the console is `kata-initrd: <reason>` and the machine restarts.
+    5. If the root cannot be mounted, the console ends with `kata-initrd: <reason>` and the kernel's word of a restart.
        If the agent cannot be imported or ends, the kernel panics below the reason. With `-no-reboot` and `panic=-1`
        QEMU exits at once in both cases.
 

@@ -56,11 +56,12 @@ def child(process, program, console, gate):
     if pid:
         return pid
     if slave is not None:
-        os.login_tty(slave) if hasattr(os, "login_tty") else [os.dup2(slave, fd) for fd in range(3)]
+        for fd in range(3):
+            os.dup2(slave, fd)
     if gate:
         with open(gate) as file:
             file.read()
-    os.execve(program, process["args"], dict(entry.split("=", 1) for entry in process["env"]))
+    return os.execve(program, process["args"], dict(entry.split("=", 1) for entry in process["env"]))
 
 
 def main():
@@ -88,7 +89,7 @@ def main():
         return
     elif command == "delete":
         if os.path.exists(f"{place}/pid"):
-            with open(f"{place}/pid") as file, open(os.devnull):
+            with open(f"{place}/pid") as file:
                 try:
                     os.kill(int(file.read()), signal.SIGKILL)
                 except ProcessLookupError:

@@ -59,16 +59,19 @@ async def test_a_child_that_still_runs_is_claimed_too(reaper):
 
 
 async def test_an_orphan_is_inherited_and_reaped(reaper):
-    reader, writer = os.pipe()
-    with reaper.window() as window:
-        parent = spawn.start(["/bin/sh", "-c", "sh -c 'echo $$; exit 4' & wait; sleep 0"], (None, writer, None))
-        await asyncio.wait_for(reaper.watch(parent), 10)
-    orphaning = spawn.start(["/bin/sh", "-c", "(sh -c 'echo $$; read x; exit 4' <&3 &) 3<&0"], (reader, writer, None))
-    os.close(writer)
-    with reaper.window() as window:
-        await asyncio.wait_for(reaper.watch(orphaning), 10)
-    assert window is not None
-    os.close(reader)
+    gate, opener = os.pipe()
+    output, writer = os.pipe()
+    script = "sh -c 'echo $$; read x; exit 4' <&3 & exit 0"
+    parent = spawn.start(["/bin/sh", "-c", f"exec 3<&0; {script}"], (gate, writer, None))
+    await asyncio.wait_for(reaper.watch(parent), 10)
+    orphan = reaper.watch(int(os.read(output, 20)))
+    assert not orphan.done()
+
+    os.write(opener, b"\n")
+
+    assert await asyncio.wait_for(orphan, 10) == 4
+    for fd in (gate, opener, output, writer):
+        os.close(fd)
 
 
 async def test_many_children_ending_at_once_are_all_reaped(reaper):
