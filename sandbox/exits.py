@@ -106,4 +106,4 @@ class Exits:
 def _oom_kills(container: Container) -> int:
     stats = container.last_stats
     memory = stats.cgroup_stats.memory_stats if stats and stats.cgroup_stats else None
-    return memory.stats.get("oom_kill", 0) if memory else 0
+    return memory.stats.get("memory.events.oom_kill", 0) if memory else 0

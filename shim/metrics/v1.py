@@ -14,7 +14,7 @@ from protos.gen.grpc import (
     StatsContainerResponse,
 )
 from protos.gen.io.containerd.cgroups import v1
-from shim.metrics.values import UNLIMITED, first_of, limit
+from shim.metrics.values import UNLIMITED, first_of, limit, memory_events
 
 # Field of the message: the names of its value in memory.stat, cgroup v1's first.
 _MEMORY = {
@@ -44,7 +44,9 @@ def metrics(stats: StatsContainerResponse) -> v1.Metrics:
     result = v1.Metrics(network=[_network(item) for item in stats.network_stats])
     if cgroup is not None:
         result.cpu = _cpu(cgroup.cpu_stats) if cgroup.cpu_stats else None
-        result.memory = _memory(cgroup.memory_stats) if cgroup.memory_stats else None
+        if cgroup.memory_stats:
+            result.memory = _memory(cgroup.memory_stats)
+            result.memory_oom_control = _oom_control(cgroup.memory_stats)
         result.pids = _pids(cgroup.pids_stats) if cgroup.pids_stats else None
         result.blkio = _blkio(cgroup.blkio_stats) if cgroup.blkio_stats else None
         result.hugetlb = [_hugetlb(size, item) for size, item in sorted(cgroup.hugetlb_stats.items())]
@@ -77,6 +79,11 @@ def _memory(stats: MemoryStats) -> v1.MemoryStat:
     result.hierarchical_memory_limit = _hierarchical(stats, "hierarchical_memory_limit", stats.usage)
     result.hierarchical_swap_limit = _hierarchical(stats, "hierarchical_memsw_limit", stats.swap_usage)
     return result
+
+
+def _oom_control(stats: MemoryStats) -> v1.MemoryOomControl | None:
+    events = memory_events(stats.stats)
+    return v1.MemoryOomControl(oom_kill=events["oom_kill"]) if "oom_kill" in events else None
 
 
 def _hierarchical(stats: MemoryStats, name: str, data: MemoryData | None) -> int:

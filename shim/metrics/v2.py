@@ -12,7 +12,7 @@ from protos.gen.grpc import (
     StatsContainerResponse,
 )
 from protos.gen.io.containerd.cgroups import v2
-from shim.metrics.values import UNLIMITED, first_of, limit
+from shim.metrics.values import UNLIMITED, first_of, limit, memory_events
 
 _NANOS_PER_MICRO = 1000
 
@@ -40,7 +40,9 @@ def metrics(stats: StatsContainerResponse) -> v2.Metrics:
     result = v2.Metrics(network=[_network(item) for item in stats.network_stats])
     if cgroup is not None:
         result.cpu = _cpu(cgroup.cpu_stats) if cgroup.cpu_stats else None
-        result.memory = _memory(cgroup.memory_stats) if cgroup.memory_stats else None
+        if cgroup.memory_stats:
+            result.memory = _memory(cgroup.memory_stats)
+            result.memory_events = _memory_events(cgroup.memory_stats)
         result.pids = _pids(cgroup.pids_stats) if cgroup.pids_stats else None
         result.io = _io(cgroup.blkio_stats) if cgroup.blkio_stats else None
         result.hugetlb = [_hugetlb(size, item) for size, item in sorted(cgroup.hugetlb_stats.items())]
@@ -73,6 +75,12 @@ def _memory(stats: MemoryStats) -> v2.MemoryStat:
         result.swap_limit = limit(swap.limit)
         result.swap_max_usage = swap.max_usage
     return result
+
+
+def _memory_events(stats: MemoryStats) -> v2.MemoryEvents | None:
+    events = memory_events(stats.stats)
+    names = ("low", "high", "max", "oom", "oom_kill", "oom_group_kill")
+    return v2.MemoryEvents(**{name: events.get(name, 0) for name in names}) if events else None
 
 
 def _pids(stats: PidsStats) -> v2.PidsStat:

@@ -7,6 +7,10 @@ from collections.abc import Mapping
 #: How containerd's users recognise "no limit".
 UNLIMITED = (1 << 64) - 1
 
+#: Our guest's agent adds the counters of cgroup v2's memory.events under these names; Kata's protocol has no place for
+#: them, so a stock agent tells none.
+EVENTS_PREFIX = "memory.events."
+
 # Kernels and agents say "no limit" as 0, as the largest page-aligned int64, or as -1.
 _LARGEST_LIMIT = 1 << 62
 
@@ -14,6 +18,11 @@ _LARGEST_LIMIT = 1 << 62
 def limit(value: int) -> int:
     """A limit in bytes; `UNLIMITED` where there is none."""
     return value if 0 < value <= _LARGEST_LIMIT else UNLIMITED
+
+
+def memory_events(stats: Mapping[str, int]) -> dict[str, int]:
+    """The counters of memory.events by their own names; empty if the agent does not tell them."""
+    return {key.removeprefix(EVENTS_PREFIX): value for key, value in stats.items() if key.startswith(EVENTS_PREFIX)}
 
 
 def first_of(stats: Mapping[str, int], names: tuple[str, ...]) -> int:

@@ -201,3 +201,21 @@ def test_the_type_url_is_bare_and_the_hosts(unified: bool, name: str) -> None:
     assert packed.type_url == name
     kind = v2_pb.Metrics if unified else v1_pb.Metrics
     assert anys.unpack(packed, kind).cpu is not None
+
+
+def test_kills_for_want_of_memory_are_told_if_the_agent_tells_them() -> None:
+    memory = MemoryStats(stats={"memory.events.oom_kill": 2, "memory.events.max": 9, "anon": 1})
+    stats = StatsContainerResponse(cgroup_stats=CgroupStats(memory_stats=memory))
+
+    first, second = v1.metrics(stats), v2.metrics(stats)
+
+    assert first.memory_oom_control is not None
+    assert first.memory_oom_control.oom_kill == 2
+    assert second.memory_events is not None
+    assert (second.memory_events.oom_kill, second.memory_events.max) == (2, 9)
+
+
+def test_an_agent_that_tells_no_kills_is_not_taken_for_one_that_counted_none() -> None:
+    stats = StatsContainerResponse(cgroup_stats=CgroupStats(memory_stats=MemoryStats(stats={"anon": 1})))
+    assert v1.metrics(stats).memory_oom_control is None
+    assert v2.metrics(stats).memory_events is None
