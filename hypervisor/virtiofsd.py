@@ -131,7 +131,7 @@ async def _ask(binary: Path, timeout: float) -> Flavour:
     except TimeoutError as error:
         raise HypervisorError(f"{binary} --version did not end within {timeout:g} s") from error
     finally:
-        child.kill()
+        child.abandon()
     if _C_MARK.decode() in child.stderr_tail:
         return "c"
     if _RUST_VERSION.search(child.stderr_tail):

@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import time
+from contextlib import AsyncExitStack
 
 from guest.agent import boot, cmdline, kernel, serial, vsock
 from guest.agent.agent import Agent
@@ -35,30 +36,33 @@ def run(is_init: bool) -> None:
 async def serve(options: Options, console: Console, layout: Layout) -> None:
     """Serve until the agent is told to stop."""
     os.makedirs(layout.state, mode=0o700, exist_ok=True)
-    async with asyncio.TaskGroup() as group:
+    async with AsyncExitStack() as stack:
+        group = asyncio.TaskGroup()
         agent = Agent(group, layout, options, console)
+        # Work that is still being finished when serving ends needs the agent's parts.
+        stack.callback(agent.close)
+        await stack.enter_async_context(group)
         agent.reaper.start()
         _stop_on_signals(agent)
-        server = Server([AgentService(agent), HealthService()], MessageCodec(), require_same_user=False)
-        try:
-            async with server:
-                ways = [
-                    group.create_task(serial.serve(server.protocol)),
-                    group.create_task(_serve_vsock(agent, server)),
-                ]
-                # What was imported lives for good: the collector need not look at it again.
-                gc.freeze()
-                gc.enable()
-                log.info("ready after %.2f s of processor time", time.process_time())
-                await agent.stopping.wait()
-                for way in ways[1:]:
-                    way.cancel()
-                await server.close(CLOSE_SECONDS)
-        finally:
-            for way in ways:
-                way.cancel()
-            agent.close()
+        await _serve_until_stopped(agent, group)
     log.info("the sandbox is gone")
+
+
+async def _serve_until_stopped(agent: Agent, group: asyncio.TaskGroup) -> None:
+    ways: list[asyncio.Task[None]] = []
+    try:
+        async with Server([AgentService(agent), HealthService()], MessageCodec(), require_same_user=False) as server:
+            ways.append(group.create_task(serial.serve(server.protocol, agent.layout.sys)))
+            ways.append(group.create_task(_serve_vsock(agent, server)))
+            # What was imported lives for good: the collector need not look at it again.
+            gc.freeze()
+            gc.enable()
+            log.info("ready after %.2f s of processor time", time.process_time())
+            await agent.stopping.wait()
+            await server.close(CLOSE_SECONDS)
+    finally:
+        for way in ways:
+            way.cancel()
 
 
 def _stop_on_signals(agent: Agent) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from guest.agent import signals, sysctl
-from guest.agent.beneath import open_directory, remove_tree
+from guest.agent.beneath import open_directory, open_path, remove_tree
 from guest.agent.cgroup import Cgroup
 from guest.agent.container import Container, State
 from guest.agent.crun import Crun, write_json
@@ -27,6 +27,7 @@ from guest.agent.errors import (
 from guest.agent.launch import Launcher
 from guest.agent.layout import Layout
 from guest.agent.log import log
+from guest.agent.names import is_beneath
 from guest.agent.ociprocess import process_json
 from guest.agent.ociresources import resources_json
 from guest.agent.ocispec import Surroundings, network_sysctls, spec_json
@@ -102,7 +103,7 @@ class ContainerManager:
         config = spec_json(spec, container_id, around)
         await self._storages.attach_all(container_id, storages)
         undo.push_async_callback(self._storages.release, container_id)
-        os.close(open_directory(self._layout.shared_run, config["root"]["path"]))
+        _check_sources(config, self._layout)
         bundle = self._layout.bundle(container_id)
         undo.callback(_remove_bundle, bundle)
         _write_bundle(bundle, config)
@@ -114,6 +115,8 @@ class ContainerManager:
         container = Container(container_id, init, Cgroup(self._layout.container_cgroup(container_id)), config)
         self._oom.watch(container_id, container.cgroup.path)
         init.on_end(partial(self._oom.check, container_id))
+        # In a shared pid namespace the others would outlive their init.
+        init.on_end(container.cgroup.kill)
         return container
 
     async def _start_init(
@@ -221,6 +224,14 @@ async def _ended(container: Container, timeout: float) -> None:
         await asyncio.wait_for(container.init.wait(), timeout)
     except TimeoutError as error:
         raise DeadlineError(f"container {container.id} did not end within {timeout:g} s") from error
+
+
+def _check_sources(config: dict[str, Any], layout: Layout) -> None:
+    """Raise unless root file system and bind sources exist, and no link in Kata's tree leads them out of it."""
+    os.close(open_directory(layout.shared_run, config["root"]["path"]))
+    for mount in config["mounts"]:
+        if mount.get("type") == "bind" and is_beneath(mount["source"], layout.shared_run):
+            os.close(open_path(layout.shared_run, mount["source"], "mount source"))
 
 
 def _write_bundle(bundle: str, config: dict[str, Any]) -> None:

@@ -139,6 +139,6 @@ class Process:
 
     def _on_end(self, ended: asyncio.Future[int]) -> None:
         self.ended_at = time.monotonic()
+        self.streams.writer_exited()
         for callback in self._callbacks:
             callback()
-        self.streams.writer_exited()

@@ -51,7 +51,9 @@ class FakeVm(Vm):
     def started(self) -> bool:
         return self._started and self._exit is None
 
-    def die(self, reason: str = "QEMU was killed by SIGKILL", *, returncode: int | None = None, signal: int = 9) -> None:
+    def die(
+        self, reason: str = "QEMU was killed by SIGKILL", *, returncode: int | None = None, signal: int = 9
+    ) -> None:
         """End it, as a crash would; `returncode` in place of `signal` if given."""
         if self._exit is None:
             self._exit = VmExit(returncode, signal if returncode is None else None, reason)

@@ -104,9 +104,13 @@ class VmContract:
     async def test_calls_on_a_vm_that_dies_just_now_say_why(self, subject: Subject):
         await subject.vm.start(PATIENCE)
         subject.die()
-        with anyio.fail_after(PATIENCE), pytest.raises(VmGoneError, match="killed by SIGKILL"):
+
+        async def ask_on() -> None:
             while True:
                 await subject.vm.status()
+
+        with anyio.fail_after(PATIENCE), pytest.raises(VmGoneError, match="killed by SIGKILL"):
+            await ask_on()
 
     async def test_shutdown_ends_it_in_order_and_is_idempotent(self, subject: Subject):
         await subject.vm.start(PATIENCE)

@@ -61,9 +61,7 @@ def build(directory: Path) -> Linux:
 def _archive(root: Path, initrd: Path) -> Path:
     names = "\n".join(str(path.relative_to(root)) for path in sorted(root.rglob("*")))
     with initrd.open("wb") as file:
-        subprocess.run(
-            ["cpio", "--quiet", "-o", "-H", "newc"], cwd=root, input=names.encode(), stdout=file, check=True
-        )
+        subprocess.run(["cpio", "--quiet", "-o", "-H", "newc"], cwd=root, input=names.encode(), stdout=file, check=True)
     return initrd
 
 

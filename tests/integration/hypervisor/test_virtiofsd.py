@@ -104,7 +104,9 @@ async def test_a_missing_directory_is_named(spec: VirtiofsdSpec, tmp_path: Path)
 
 async def test_it_may_open_as_many_files_as_the_hard_limit_allows(daemon: Virtiofsd):
     line = next(
-        line for line in Path(f"/proc/{daemon.pid}/limits").read_text().splitlines() if line.startswith("Max open files")
+        line
+        for line in Path(f"/proc/{daemon.pid}/limits").read_text().splitlines()
+        if line.startswith("Max open files")
     )
     soft, hard = line.split()[3:5]
     assert soft == hard

@@ -1,7 +1,8 @@
 """Plays crun for the tests: containers are plain processes of the host, without namespaces or cgroups.
 
-Keeps what the agent relies on: the same command line, init waiting for `start`, the child left behind to the caller,
-pid files, console sockets, errors in the JSON log with crun's words.
+A container is a session, and `delete` kills all of it. Kept is what the agent relies on: the same command line, init
+waiting for `start`, the child left behind to the caller, pid files, console sockets, errors in the JSON log with
+crun's words.
 """
 
 import json
@@ -55,6 +56,7 @@ def child(process, program, console, gate):
     pid = os.fork()
     if pid:
         return pid
+    os.setsid()
     if slave is not None:
         for fd in range(3):
             os.dup2(slave, fd)
@@ -91,7 +93,7 @@ def main():
         if os.path.exists(f"{place}/pid"):
             with open(f"{place}/pid") as file:
                 try:
-                    os.kill(int(file.read()), signal.SIGKILL)
+                    os.killpg(int(file.read()), signal.SIGKILL)
                 except ProcessLookupError:
                     pass
         shutil.rmtree(place, ignore_errors=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import signal
 
 import pytest
 from grpclib.const import Status
@@ -174,10 +175,12 @@ class TestStreams:
         assert await wait(service) == 5
 
     async def test_a_grandchild_that_keeps_the_pipe_never_blocks_the_exit(self, service, run):
-        await run("sleep 1000 & echo parent; exit 4")
+        await run("sleep 1000 & echo $!; exit 4")
 
         assert await wait(service) == 4
-        assert (await service.read_stdout(pb.ReadStreamRequest(container_id="c1", len=100))).data == b"parent\n"
+        output = (await service.read_stdout(pb.ReadStreamRequest(container_id="c1", len=100))).data
+        os.kill(int(output), signal.SIGKILL)
+        assert await read_all(service) == b""
 
     async def test_a_read_of_nothing_is_refused(self, service, run):
         await run("sleep 1000")
@@ -416,6 +419,25 @@ class TestRefusals:
 
         assert error.status is Status.UNIMPLEMENTED
         assert "SetPolicy" in error.message
+
+    async def test_a_mount_source_that_is_a_link_is_refused(self, service, make_spec, agent, tmp_path):
+        source = f"{agent.layout.shared_containers}/volume"
+        os.symlink(tmp_path, source)
+        spec = make_spec("true")
+        spec.mounts = [pb.Mount(destination="/data", type="bind", source=source)]
+
+        error = await refused(service.create_container(pb.CreateContainerRequest(container_id="c1", oci=spec)))
+
+        assert error.status is Status.INVALID_ARGUMENT
+
+    async def test_a_mount_source_that_is_not_there_is_named(self, service, make_spec, agent):
+        spec = make_spec("true")
+        spec.mounts = [pb.Mount(destination="/d", type="bind", source=f"{agent.layout.shared_containers}/none")]
+
+        error = await refused(service.create_container(pb.CreateContainerRequest(container_id="c1", oci=spec)))
+
+        assert error.status is Status.NOT_FOUND
+        assert "none" in error.message
 
 
 class TestSandbox:

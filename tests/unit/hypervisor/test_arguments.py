@@ -46,7 +46,9 @@ def test_commas_are_doubled_and_nothing_else_is_touched(value: str | Path, expec
     assert escaped(value) == expected
 
 
-@given(st.lists(st.text(st.characters(min_codepoint=0x20, exclude_characters="\x7f"), min_size=1), min_size=1, max_size=4))
+@given(
+    st.lists(st.text(st.characters(min_codepoint=0x20, exclude_characters="\x7f"), min_size=1), min_size=1, max_size=4)
+)
 def test_any_printable_values_survive_qemu_s_parser(values: list[str]):
     (_, text) = option("-x", None, {f"k{index}": value for index, value in enumerate(values)})
     assert parse(text) == [f"k{index}={value}" for index, value in enumerate(values)]

@@ -75,7 +75,7 @@ def test_a_pod_with_everything():
         "-m size=512M,slots=10,maxmem=4096M ",
         "-device pvpanic -device pcie-root-port,id=rp0,bus=pcie.0,chassis=0,slot=0 -object rng-random",
         "-device vhost-user-fs-pci,chardev=fs0,tag=kataShared,queue-size=1024 "
-        "-device vhost-vsock-pci,id=vsock0,vhostfd=6,guest-cid=77 -sandbox on,spawn=deny -kernel /boot/vmlinux -append ",
+        "-device vhost-vsock-pci,id=vsock0,vhostfd=6,guest-cid=77 -sandbox on,spawn=deny -kernel /boot/vmlinux ",
         "loglevel=7 nr_cpus=4 root=/dev/vda1 rootflags=data=ordered,errors=remount-ro ro rootfstype=ext4 "
         "agent.log=debug quiet",
     ):
