@@ -78,7 +78,7 @@ class Machine:
             with phases.phase("virtiofsd"):
                 await self.virtiofsd.start(VM_START_TIMEOUT)
             with phases.phase("vm"):
-                await self.vm.start(VM_START_TIMEOUT)
+                await self._start_vm()
             with phases.phase("agent"):
                 self._agent = await self._unless_lost(self._connect)
             with phases.phase("guest"):
@@ -90,6 +90,13 @@ class Machine:
             if problem is None:
                 raise
             raise problem from error
+
+    async def _start_vm(self) -> None:
+        try:
+            await self.vm.start(VM_START_TIMEOUT)
+        except HypervisorError as error:
+            # QEMU gives up when virtiofsd is not there: then the cause is virtiofsd's.
+            raise UnavailableError(self.virtiofsd.exit_reason or str(error)) from error
 
     async def _connect(self) -> AgentClient:
         return await AgentClient.connect(self.vm.agent_url, timeout=self.plan.dial_timeout)

@@ -20,6 +20,9 @@ QUIET = 1.0
 #: After the process' exit: how long a reader on the host may refuse to read, in seconds (runc's shim waits as long).
 STUCK = 10.0
 
+#: An empty answer that came sooner than this is the end of the stream and not a pause, in seconds.
+PROMPT = 0.25
+
 _log = logging.getLogger(__name__)
 
 
@@ -50,8 +53,17 @@ class OutputPump:
             self._done.set()
 
     async def _next(self) -> bytes:
+        """The next output; empty at the end.
+
+        After the process' exit an agent also answers empty when a descendant that still holds the stream has been quiet
+        for a while. That answer took its time; the true end is told at once when it is asked for again.
+        """
         self._turn(QUIET)
-        return await self._read(CHUNK)
+        while True:
+            asked = time.monotonic()
+            data = await self._read(CHUNK)
+            if data or time.monotonic() - asked < PROMPT:
+                return data
 
     def _turn(self, patience: float) -> None:
         self._since = time.monotonic()

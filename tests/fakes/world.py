@@ -52,6 +52,7 @@ class FakeVirtiofsd:
 
     def __init__(self) -> None:
         self.pid = 0
+        self.exit_reason: str | None = None
         self._ended = anyio.Event()
 
     async def start(self, timeout: float) -> None:
