@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import subprocess
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.harness.command import Result, run
@@ -24,7 +26,21 @@ class Ctr:
 
     def __call__(self, *arguments: str | Path, timeout: float = 60.0, stdin: bytes = b"") -> Result:
         """Any ctr command; its exit status is in the result."""
-        return run("ctr", "-a", self._socket, "-n", self._namespace, *arguments, timeout=timeout, stdin=stdin)
+        return run(*self._command(*arguments), timeout=timeout, stdin=stdin)
+
+    def _command(self, *arguments: str | Path) -> list[str]:
+        return ["ctr", "-a", str(self._socket), "-n", self._namespace, *map(str, arguments)]
+
+    @contextmanager
+    def background(self, *arguments: str | Path) -> Iterator[subprocess.Popen[bytes]]:
+        """Any ctr command, running beside the body with its output in pipes; killed at the end if it still does."""
+        with subprocess.Popen(
+            self._command(*arguments), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def run(
         self,
@@ -36,7 +52,25 @@ class Ctr:
         stdin: bytes = b"",
     ) -> Result:
         """`ctr run` of a container from `image`; in the foreground unless `options` has `--detach`."""
-        words = ("run", *options, *self._runtime_options, image, container, *command)
+        words = self.run_arguments(container, *command, options=options, image=image)
+        return self(*words, timeout=timeout, stdin=stdin)
+
+    def run_arguments(
+        self, container: str, *command: str, options: Iterable[str] = (), image: str = BUSYBOX
+    ) -> list[str]:
+        """What `ctr` is told to run a container under this one's runtime."""
+        return ["run", *options, *self._runtime_options, image, container, *command]
+
+    def run_spec(
+        self,
+        container: str,
+        spec: Path,
+        options: Iterable[str] = ("--rm",),
+        timeout: float = 120.0,
+        stdin: bytes = b"",
+    ) -> Result:
+        """`ctr run` of a container that the OCI spec in the file `spec` describes; its root is a directory."""
+        words = ("run", *options, *self._runtime_options, "--config", str(spec), container)
         return self(*words, timeout=timeout, stdin=stdin)
 
     def run_detached(self, container: str, *command: str, options: Iterable[str] = (), timeout: float = 120.0) -> None:

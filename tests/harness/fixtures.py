@@ -22,6 +22,9 @@ from tests.harness.runtimes import RUNTIMES
 #: Which runtime the tests run under; `runc` shows whether a test asks for what any runtime gives.
 RUNTIME_VARIABLE = "BED_RUNTIME"
 
+#: Name of the tests' bed, for a second run beside another one.
+NAME_VARIABLE = "BED_NAME"
+
 
 class BedKeeper:
     """Opens a bed when one is wanted, keeps it from test to test, and drops it when a test has spoiled it."""
@@ -35,7 +38,8 @@ class BedKeeper:
         if self._bed is None:
             runtime = RUNTIMES[os.environ.get(RUNTIME_VARIABLE, "kata")]
             covered = bool(os.environ.get("COVERAGE_FILE"))
-            self._bed = self._stack.enter_context(open_bed("test", runtime, covered=covered))
+            name = os.environ.get(NAME_VARIABLE, "test")
+            self._bed = self._stack.enter_context(open_bed(name, runtime, covered=covered))
         if not self._bed.containerd.pid:
             self._bed.containerd.start()
         return self._bed
