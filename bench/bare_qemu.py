@@ -1,12 +1,11 @@
 """The floor of a cold start: QEMU alone, booting the very guest that a sandbox boots, until its agent answers.
 
-The command line is the sandbox' own, taken from the process table, without what needs a helper (virtio-fs) or a pod
-(network), so that the floor and the sandbox differ in what the shim adds, and in nothing else.
+The command line is the sandbox' own, taken from the process table, without what needs a helper (virtio-fs), a pod
+(network) or a client (QMP), so that the floor and the sandbox differ in what the shim adds, and in nothing else.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 import socket
@@ -15,32 +14,39 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.harness.waiting import eventually
+#: What a device names when it needs a helper or the pod's network.
+_NEEDS_HELPER = re.compile(r"vhost-user|virtio-net|\btap\b")
 
-#: Options of a device, or what a device refers to, that the floor does without.
-_NEEDS_HELPER = re.compile(r"vhost-user|\bfds?=|virtio-net|\btap\b")
+#: The character device behind which the agent's port is.
+_AGENT = "agent"
 
 _IDENTIFIER = re.compile(r"(?:^|,)id=([^,]+)")
 _REFERENCE = re.compile(r"(?:^|,)(?:chardev|netdev)=([^,]+)")
+_DESCRIPTOR = re.compile(r"\bfd=\d+")
 
 
-def floor_command(command: Sequence[str], run_dir: str, directory: str) -> list[str]:
-    """The command line of a bare QEMU, from that of a sandbox whose run directory is `run_dir`.
+def floor_command(command: Sequence[str], agent_fd: int) -> list[str]:
+    """The command line of a bare QEMU, from that of a sandbox.
 
-    Devices that need a helper or the pod's network are dropped, with their back ends; `directory` takes the place of
-    the run directory, also where QEMU's own sockets are.
+    Devices that need a helper or the pod's network are dropped, with their back ends. The agent's listening socket
+    becomes descriptor `agent_fd`; every other inherited socket becomes a null device.
     """
     pairs = _options(command[1:])
-    dropped = {
-        reference for _, value in pairs if _NEEDS_HELPER.search(value) for reference in _REFERENCE.findall(value)
-    }
+    dropped = {name for _, value in pairs if _NEEDS_HELPER.search(value) for name in _REFERENCE.findall(value)}
     kept = [
-        (option, value)
+        (option, _detached(value, agent_fd) if option == "-chardev" else value)
         for option, value in pairs
         if not _NEEDS_HELPER.search(value) and not dropped & set(_IDENTIFIER.findall(value))
     ]
-    words = [word for pair in kept for word in pair if word]
-    return [command[0], *(word.replace(run_dir, directory) for word in words)]
+    return [command[0], *(word for pair in kept for word in pair if word)]
+
+
+def _detached(chardev: str, agent_fd: int) -> str:
+    """A character device without the sandbox' descriptors."""
+    (name,) = _IDENTIFIER.findall(chardev)
+    if name == _AGENT:
+        return _DESCRIPTOR.sub(f"fd={agent_fd}", chardev)
+    return f"null,id={name}" if _DESCRIPTOR.search(chardev) else chardev
 
 
 def _options(words: Sequence[str]) -> list[tuple[str, str]]:
@@ -54,43 +60,43 @@ def _options(words: Sequence[str]) -> list[tuple[str, str]]:
     return pairs
 
 
-def boot(command: Sequence[str], directory: Path, agent: Path, timeout: float = 120.0) -> float:
-    """Start `command`, wait until the agent behind the socket `agent` answers, end it; seconds from exec to answer.
+def boot(command: Sequence[str], directory: Path, timeout: float = 120.0) -> float:
+    """Boot the guest of a sandbox' `command` until its agent answers, and end it; seconds from exec to answer.
 
-    Raises `WaitTimeoutError` or `RuntimeError` (QEMU ended) with QEMU's last words.
+    As the shim does, the agent's socket is bound before QEMU runs, so nobody polls. Raises `RuntimeError` with QEMU's
+    last words if the agent does not answer in time.
     """
-    began = time.perf_counter()
-    with (directory / "stderr").open("wb") as errors:
-        qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
-            eventually(lambda: _connect(stream, agent, qemu, directory), f"QEMU listens on {agent}", timeout, 0.002)
-            _wait_agent(stream, timeout)
-        return time.perf_counter() - began
-    finally:
-        qemu.kill()
-        qemu.wait()
+    path = directory / "agent"
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+        listener.bind(str(path))
+        listener.listen()
+        bare = floor_command(command, listener.fileno())
+        with (directory / "stderr").open("wb") as errors:
+            began = time.perf_counter()
+            qemu = subprocess.Popen(
+                bare, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors, pass_fds=[listener.fileno()]
+            )
+        listener.close()
+        try:
+            client.settimeout(timeout)
+            client.connect(str(path))
+            _greet(client)
+            return time.perf_counter() - began
+        except OSError as error:
+            words = " ".join((directory / "stderr").read_text(errors="replace").split())
+            raise RuntimeError(f"the bare QEMU's agent did not answer: {error}: {words[-500:]}") from error
+        finally:
+            qemu.kill()
+            qemu.wait()
 
 
-def _connect(stream: socket.socket, agent: Path, qemu: subprocess.Popen[bytes], directory: Path) -> bool:
-    if qemu.poll() is not None:
-        words = " ".join((directory / "stderr").read_text(errors="replace").split())
-        raise RuntimeError(f"QEMU ended with {qemu.returncode}: {words[-500:]}")
-    try:
-        stream.connect(os.fspath(agent))
-    except OSError:
-        return False
-    return True
-
-
-def _wait_agent(stream: socket.socket, timeout: float) -> None:
-    """Greet the agent over its virtio-serial port, and wait for its answer (docs: the agent's serial preamble)."""
+def _greet(stream: socket.socket) -> None:
+    """Say the serial preamble of our agent, and wait for its answer."""
     nonce = secrets.token_hex(16)
-    stream.settimeout(timeout)
     stream.sendall(bytes(16) + f"KATA-AGENT 1 {nonce}\n".encode())
     answer = b""
     while f"OK {nonce}\n".encode() not in answer:
         data = stream.recv(4096)
         if not data:
-            raise RuntimeError("QEMU closed the agent's channel")
+            raise ConnectionResetError("QEMU closed the agent's channel")
         answer += data

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.bare_qemu import boot, floor_command
+from bench.bare_qemu import boot
 from bench.outcome import Bar, Outcome
 from bench.stats import difference, ratio
 from bench.subjects import OURS, Context
@@ -32,11 +32,10 @@ _TIMEOUT = 120.0
 
 @dataclass(frozen=True)
 class Boot:
-    """One cold Create: its duration in seconds, and the command line and run directory of its QEMU."""
+    """One cold Create: its duration in seconds, and the command line of its QEMU."""
 
     seconds: float
     command: list[str]
-    run_dir: Path
 
 
 async def run(context: Context) -> Outcome:
@@ -76,7 +75,7 @@ async def _create(context: Context, container: str) -> Boot:
             began = time.perf_counter()
             await stub.create(request, timeout=_TIMEOUT)
             took = time.perf_counter() - began
-            qemu = _qemu_of(container)
+            command = _qemu_of(container)
             await stub.kill(KillRequest(id=container, signal=9), timeout=_TIMEOUT)
             await stub.wait(WaitRequest(id=container), timeout=_TIMEOUT)
             await stub.delete(DeleteRequest(id=container), timeout=_TIMEOUT)
@@ -87,25 +86,22 @@ async def _create(context: Context, container: str) -> Boot:
         shim.delete(container, directory)
         bundle.close()
         shutil.rmtree(directory)
-    return Boot(took, *qemu)
+    return Boot(took, command)
 
 
-def _qemu_of(container: str) -> tuple[list[str], Path]:
-    """The arguments and the run directory of a sandbox' QEMU; raises `LookupError` if there is not exactly one."""
+def _qemu_of(container: str) -> list[str]:
+    """The command line of a sandbox' QEMU; raises `LookupError` if there is not exactly one."""
     found = [one for one in processes.find(rf"/run/kata/{container}-") if one.name.startswith("qemu-system")]
     if len(found) != 1:
         raise LookupError(f"{len(found)} QEMU processes of {container} instead of one")
     words = Path(f"/proc/{found[0].pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
-    arguments = [word.decode() for word in words]
-    run_dir = next(part for part in Path("/run/kata").iterdir() if part.name.startswith(f"{container}-"))
-    return arguments, run_dir
+    return [word.decode() for word in words]
 
 
 def _boot_floor(context: Context, created: Boot) -> float:
     directory = context.directory / "bare"
     directory.mkdir()
     try:
-        command = floor_command(created.command, str(created.run_dir), str(directory))
-        return boot(command, directory, directory / "agent")
+        return boot(created.command, directory)
     finally:
         shutil.rmtree(directory)

@@ -48,7 +48,7 @@ class Context:
             base = images.standard_images()[0]
             for layer in base.layers:
                 with tarfile.open(fileobj=io.BytesIO(layer.tar())) as archive:
-                    archive.extractall(root, filter="fully_trusted")
+                    archive.extractall(root)
         return root
 
 

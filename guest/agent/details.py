@@ -7,6 +7,7 @@ import os
 from guest.agent.hotplug import memory_block_size
 from guest.agent.layout import Layout
 from guest.agent.storage.registry import DRIVERS
+from guest.agent.streams import POSITION_FEATURE
 from protos.lean.gen.grpc import AgentDetails, GuestDetailsResponse
 
 AGENT_VERSION = "0.1.0"
@@ -25,6 +26,6 @@ def guest_details(layout: Layout, mem_block_size: bool, mem_hotplug_probe: bool)
             device_handlers=[],
             storage_handlers=list(DRIVERS),
             supports_seccomp=os.path.exists(f"{layout.proc}/sys/kernel/seccomp/actions_avail"),
-            extra_features=[],
+            extra_features=[POSITION_FEATURE],
         ),
     )

@@ -55,12 +55,15 @@ class ProcessRpcs(AgentRpcs):
         return WaitProcessResponse(status=await self._process(message.container_id, message.exec_id).wait())
 
     async def write_stdin(self, message: WriteStreamRequest) -> WriteStreamResponse:
-        """Write all of the data; none at all closes the stream, as Kata's runtime-rs does it."""
+        """Write all of the data; none at all closes the stream, as Kata's runtime-rs does it.
+
+        `position` is this runtime's own: see `streams`.
+        """
         stdin = self._process(message.container_id, message.exec_id).streams.stdin
         if not message.data:
             stdin.end()
             return WriteStreamResponse(len=0)
-        return WriteStreamResponse(len=await stdin.write(message.data))
+        return WriteStreamResponse(len=await stdin.write(message.data, message.position))
 
     async def close_stdin(self, message: CloseStdinRequest) -> Empty:
         """Close standard input."""
@@ -69,11 +72,11 @@ class ProcessRpcs(AgentRpcs):
 
     async def read_stdout(self, message: ReadStreamRequest) -> ReadStreamResponse:
         """Wait for output; empty data is the end."""
-        return await _read(self._process(message.container_id, message.exec_id).streams.stdout, message.len)
+        return await _read(self._process(message.container_id, message.exec_id).streams.stdout, message)
 
     async def read_stderr(self, message: ReadStreamRequest) -> ReadStreamResponse:
         """As `read_stdout`; with a terminal the end comes at once."""
-        return await _read(self._process(message.container_id, message.exec_id).streams.stderr, message.len)
+        return await _read(self._process(message.container_id, message.exec_id).streams.stderr, message)
 
     async def tty_win_resize(self, message: TtyWinResizeRequest) -> Empty:
         """Set the terminal's size in characters."""
@@ -81,7 +84,7 @@ class ProcessRpcs(AgentRpcs):
         return Empty()
 
 
-async def _read(stream: OutputStream | None, length: int) -> ReadStreamResponse:
-    if length == 0:
+async def _read(stream: OutputStream | None, message: ReadStreamRequest) -> ReadStreamResponse:
+    if message.len == 0:
         raise InvalidArgumentError("a read of 0 bytes would look like the end of the stream")
-    return ReadStreamResponse(data=await stream.read(length) if stream is not None else b"")
+    return ReadStreamResponse(data=await stream.read(message.len, message.position) if stream is not None else b"")

@@ -7,6 +7,9 @@ but some descendant still holds the pipe, a read that has found nothing for `QUI
 protocol calls the end: Kata's host waits for it before it reports the exit, and must not wait for a daemon that a
 container left behind. That answer is not final: a host that reads on gets what the descendant still writes. Data
 that is in the pipe is always delivered first, however long ago the process exited.
+
+A lost connection loses answers. A host that says with each call where it stands (`position`, our extension of the
+protocol) is given the last answer again if it has not got it, and what it writes a second time is taken once.
 """
 
 from __future__ import annotations
@@ -15,7 +18,10 @@ import asyncio
 import errno
 import os
 
-from guest.agent.errors import FailedPreconditionError
+from guest.agent.errors import FailedPreconditionError, InvalidArgumentError
+
+#: What the agent says of itself (`AgentDetails.extra_features`) because of `position`.
+POSITION_FEATURE = "stream-position"
 
 QUIET_SECONDS = 1.0
 #: A reply must fit a ttrpc frame (4 MiB); a read returns what there is, so more than this gains nothing.
@@ -31,22 +37,43 @@ class OutputStream:
         self._turn = asyncio.Lock()
         self._waiter: asyncio.Future[bool] | None = None
         self._writer_exited = False
+        #: Bytes handed out so far, and the last of them, until the host says that it has got them.
+        self._given = 0
+        self._last = b""
 
     @property
     def closed(self) -> bool:
         """Whether the stream has ended for good."""
         return self._fd < 0
 
-    async def read(self, limit: int) -> bytes:
-        """At least one byte and at most `limit` as soon as there are any; empty at the end."""
+    async def read(self, limit: int, position: int | None = None) -> bytes:
+        """At least one byte and at most `limit` as soon as there are any; empty at the end.
+
+        `position`: how many bytes the host has got so far; None from a host that doesn't say, and that has got all.
+        """
         async with self._turn:
-            while self._fd >= 0:
-                data = self._take(min(limit, MAX_READ))
-                if data is not None:
-                    return data
-                if not await self._readable():
-                    break
-            return (self._take(min(limit, MAX_READ)) or b"") if self._fd >= 0 else b""
+            missed = self._missed(position)
+            if missed:
+                return missed[:limit]
+            self._last = await self._next(min(limit, MAX_READ))
+            self._given += len(self._last)
+            return self._last
+
+    def _missed(self, position: int | None) -> bytes:
+        """What was handed out and did not arrive."""
+        missing = 0 if position is None else self._given - position
+        if not 0 <= missing <= len(self._last):
+            raise InvalidArgumentError(f"position {position} of an output that stands at {self._given}")
+        return self._last[len(self._last) - missing :]
+
+    async def _next(self, limit: int) -> bytes:
+        while self._fd >= 0:
+            data = self._take(limit)
+            if data is not None:
+                return data
+            if not await self._readable():
+                break
+        return (self._take(limit) or b"") if self._fd >= 0 else b""
 
     def writer_exited(self) -> None:
         """The process has exited: from now on a quiet pipe counts as ended."""
@@ -110,23 +137,34 @@ class InputStream:
     def __init__(self, fd: int, keep_open: bool = False) -> None:
         self._fd = fd
         self._keep_open = keep_open
+        #: Bytes taken so far.
+        self._taken = 0
         self._turn = asyncio.Lock()
         self._waiter: asyncio.Future[bool] | None = None
 
-    async def write(self, data: bytes) -> int:
+    async def write(self, data: bytes, position: int | None = None) -> int:
         """Write all of `data`, waiting while the process does not read; returns its length.
 
+        `position`: how many bytes the host sent before these; what was taken of `data` already is not taken again.
         Raises `FailedPreconditionError` when the stream is closed, also while waiting.
         """
         async with self._turn:
-            rest = memoryview(data)
+            rest = memoryview(data)[self._known(len(data), position) :]
             while rest:
                 written = self._put(rest)
                 if written is None:
                     await self._writable()
                 else:
+                    self._taken += written
                     rest = rest[written:]
         return len(data)
+
+    def _known(self, length: int, position: int | None) -> int:
+        """How many of `length` bytes at `position` were taken by a write that was not answered."""
+        known = 0 if position is None else self._taken - position
+        if not 0 <= known <= length:
+            raise InvalidArgumentError(f"position {position} of an input that stands at {self._taken}")
+        return known
 
     def end(self) -> None:
         """The host has no more input."""

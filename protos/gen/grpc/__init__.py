@@ -1423,6 +1423,12 @@ class ReadStreamRequest(betterproto2.Message):
 
     len: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
 
+    position: "int | None" = betterproto2.field(1000, betterproto2.TYPE_UINT64, optional=True)
+    """
+    Not Kata's: how many bytes of this output have been received. An agent with the feature "stream-position" gives its
+    last answer again if it was not; others skip the field.
+    """
+
 
 default_message_pool.register_message("grpc", "ReadStreamRequest", ReadStreamRequest)
 
@@ -1969,6 +1975,12 @@ class WriteStreamRequest(betterproto2.Message):
     exec_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
 
     data: "bytes" = betterproto2.field(3, betterproto2.TYPE_BYTES)
+
+    position: "int | None" = betterproto2.field(1000, betterproto2.TYPE_UINT64, optional=True)
+    """
+    Not Kata's: how many bytes of input were sent before these. An agent with the feature "stream-position" does not
+    take twice what it has taken; others skip the field.
+    """
 
 
 default_message_pool.register_message("grpc", "WriteStreamRequest", WriteStreamRequest)

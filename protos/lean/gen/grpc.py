@@ -705,12 +705,13 @@ class StatsContainerResponse(Message):
 
 
 class WriteStreamRequest(Message):
-    __slots__ = ("container_id", "exec_id", "data")
+    __slots__ = ("container_id", "exec_id", "data", "position")
 
-    def __init__(self, *, container_id="", exec_id="", data=b""):
+    def __init__(self, *, container_id="", exec_id="", data=b"", position=None):
         self.container_id = container_id
         self.exec_id = exec_id
         self.data = data
+        self.position = position
 
     def _write(self, out):
         if self.container_id:
@@ -719,6 +720,8 @@ class WriteStreamRequest(Message):
             put_text(out, b'\x12', self.exec_id)
         if self.data:
             put_bytes(out, b'\x1a', self.data)
+        if self.position is not None:
+            put_uint64(out, b'\xc0>', self.position)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -728,6 +731,8 @@ class WriteStreamRequest(Message):
                 self.exec_id = value.decode()
             elif tag == 26:
                 self.data = value
+            elif tag == 8000:
+                self.position = value
 
 
 class WriteStreamResponse(Message):
@@ -747,12 +752,13 @@ class WriteStreamResponse(Message):
 
 
 class ReadStreamRequest(Message):
-    __slots__ = ("container_id", "exec_id", "len")
+    __slots__ = ("container_id", "exec_id", "len", "position")
 
-    def __init__(self, *, container_id="", exec_id="", len=0):
+    def __init__(self, *, container_id="", exec_id="", len=0, position=None):
         self.container_id = container_id
         self.exec_id = exec_id
         self.len = len
+        self.position = position
 
     def _write(self, out):
         if self.container_id:
@@ -761,6 +767,8 @@ class ReadStreamRequest(Message):
             put_text(out, b'\x12', self.exec_id)
         if self.len:
             put_uint32(out, b'\x18', self.len)
+        if self.position is not None:
+            put_uint64(out, b'\xc0>', self.position)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -770,6 +778,8 @@ class ReadStreamRequest(Message):
                 self.exec_id = value.decode()
             elif tag == 24:
                 self.len = uint32(value)
+            elif tag == 8000:
+                self.position = value
 
 
 class ReadStreamResponse(Message):

@@ -351,12 +351,17 @@ class WriteStreamRequest(Message):
     container_id: str
     exec_id: str
     data: bytes
+    position: int | None
+    """Not Kata's: how many bytes of input were sent before these. An agent with the feature 'stream-position'
+    does not take twice what it has taken; others skip the field.
+    """
     def __init__(
         self,
         *,
         container_id: str = ...,
         exec_id: str = ...,
         data: bytes = ...,
+        position: int | None = ...,
     ) -> None: ...
 
 class WriteStreamResponse(Message):
@@ -373,12 +378,17 @@ class ReadStreamRequest(Message):
     container_id: str
     exec_id: str
     len: int
+    position: int | None
+    """Not Kata's: how many bytes of this output have been received. An agent with the feature 'stream-
+    position' gives its last answer again if it was not; others skip the field.
+    """
     def __init__(
         self,
         *,
         container_id: str = ...,
         exec_id: str = ...,
         len: int = ...,
+        position: int | None = ...,
     ) -> None: ...
 
 class ReadStreamResponse(Message):
