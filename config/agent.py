@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from config.keys import ignored, key, refused
+from config.keys import ignored, key
 from config.rules import Flag, Integer, ListOf, Text
 
 
@@ -26,7 +26,6 @@ class AgentConfig:
         ListOf(Text("a module's name and its parameters", r"[A-Za-z0-9_-]+( .*)?")),
         "Kernel modules the agent loads in the guest before the first container: the first word of each is "
         "the name, the rest are its parameters.",
-        pending=refused("guest kernel modules are not loaded by this version"),
     )
     dial_timeout: int = key(
         45,

@@ -29,6 +29,14 @@ def test_the_serial_greeting_is_padding_and_a_line_with_a_fresh_number():
     assert first != second
 
 
+def test_the_guests_agent_knows_the_serial_greeting():
+    from guest.agent.preamble import PreambleScanner
+
+    shaking = SerialHandshake(NONCE)
+
+    assert PreambleScanner().feed(b"half a frame" + shaking.greeting) == (NONCE.encode(), b"")
+
+
 @given(noise=st.binary(max_size=200), cuts=st.lists(st.integers(0, 240), max_size=8))
 def test_the_serial_answer_is_found_behind_any_noise_and_over_any_cuts(noise, cuts):
     shaking = SerialHandshake(NONCE)
