@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import Protocol, TypeVar
 
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
 from agent_client.errors import AgentError
-from ttrpc.client import Channel
+from agent_client.limits import response_max
+from agent_client.line import Line, limited
 
 Request_contra = TypeVar("Request_contra", contravariant=True)
 Reply_co = TypeVar("Reply_co", covariant=True)
@@ -22,10 +24,10 @@ class Method(Protocol[Request_contra, Reply_co]):
 
 
 class Caller:
-    """Makes calls over one channel."""
+    """Makes calls over one line."""
 
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
+    def __init__(self, line: Line) -> None:
+        self._line = line
 
     async def __call__(
         self,
@@ -36,16 +38,28 @@ class Caller:
     ) -> Reply_co:
         """The agent's reply to `request`; raises `AgentError` and nothing else.
 
-        An agent that does not answer in time is not asked twice: the call may have taken effect.
+        A call waits within its `timeout` for a line that is down. Once under way it is never made twice here: one that
+        was not answered may have taken effect.
         """
+        channel, left = self._line.channel, timeout
         try:
-            return await method(request, timeout=timeout)
+            if not self._line.is_up:
+                left = await self._when_up(timeout)
+                channel = self._line.channel
+            with limited(response_max(rpc, request)):
+                return await method(request, timeout=left)
         except GRPCError as error:
-            lost = error.status is Status.UNAVAILABLE and self._channel.closed
+            lost = error.status is Status.UNAVAILABLE and channel.closed
             raise AgentError(rpc, error.status, _message(error, timeout), lost=lost) from error
         except ValueError as error:
             # The request holds a value that its field can't carry: it has not been sent.
             raise AgentError(rpc, Status.INVALID_ARGUMENT, str(error)) from error
+
+    async def _when_up(self, timeout: float | None) -> float | None:
+        """Wait for the line; what is left of `timeout` then."""
+        began = time.monotonic()
+        await self._line.up(timeout)
+        return None if timeout is None else max(0.0, timeout - (time.monotonic() - began))
 
 
 def _message(error: GRPCError, timeout: float | None) -> str:

@@ -12,11 +12,13 @@ import asyncio
 from collections.abc import Iterable
 
 from grpclib.const import Status
+from grpclib.exceptions import GRPCError
 
 from agent_client import address, deadlines
 from agent_client.call import Caller, refuse
 from agent_client.dial import DialError, dial
 from agent_client.errors import AgentError, fold
+from agent_client.line import Line
 from agent_client.network import Network
 from agent_client.storage import Storages
 from agent_client.upkeep import Upkeep
@@ -24,23 +26,32 @@ from protos.codec import MessageCodec
 from protos.gen import grpc as pb
 from ttrpc.client import Channel
 
+#: A feature of this runtime's agent, told by GetGuestDetails: `position` in ReadStdout, ReadStderr and WriteStdin.
+POSITION_FEATURE = "stream-position"
+
 #: A container's id has at most this many characters (containerd allows 76, Kata's execs use 36).
 _LONGEST_ID = 256
 
 
 class AgentClient:
-    """One connection to one agent. It is connected when made; once closed or lost it is of no use.
+    """One agent, over one connection at a time. It is connected when made; once closed it is of no use.
 
     Any number of calls may be under way at the same time; those that are when the connection goes fail with an
-    `AgentError` whose `lost` is true.
+    `AgentError` whose `lost` is true: they may have taken effect. Later calls fail so too, or wait for `reconnect` if
+    `patience` says how long.
     """
 
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-        self._call = Caller(channel)
+    def __init__(self, channel: Channel, url: str) -> None:
+        self.url = url
+        #: The connection and its successors.
+        self.line = Line(channel)
+        #: Whether the agent knows positions in streams, so that reads and writes may be repeated; found out when a
+        #: connection is made again.
+        self.knows_positions = False
+        self._call = Caller(self.line)
         # The stubs are typed for grpclib's channel, whose interface ours has.
-        self._agent = pb.AgentServiceStub(channel)  # type: ignore[arg-type]
-        self._health = pb.HealthStub(channel)  # type: ignore[arg-type]
+        self._agent = pb.AgentServiceStub(self.line)  # type: ignore[arg-type]
+        self._health = pb.HealthStub(self.line)  # type: ignore[arg-type]
         #: Interfaces, routes, neighbours and packet filters of the guest.
         self.network = Network(self._call, self._agent)
         #: Files, volumes, mounts and swap of the guest.
@@ -62,7 +73,7 @@ class AgentClient:
         except DialError as error:
             code = Status.DEADLINE_EXCEEDED if error.timed_out else Status.UNAVAILABLE
             raise AgentError("connect", code, str(error), lost=not error.timed_out) from error
-        client = cls(await Channel.over_socket(sock, MessageCodec()))
+        client = cls(await Channel.over_socket(sock, MessageCodec()), url)
         try:
             await client.check(timeout=max(0.0, end - loop.time()))
         except AgentError as error:
@@ -73,18 +84,44 @@ class AgentClient:
             raise
         return client
 
+    async def reconnect(self, *, timeout: float) -> None:
+        """Connect again in place of a lost connection, within `timeout` seconds; calls then go on.
+
+        Raises `AgentError` as `connect` does; the client is as before then. The agent must be the same one: what it
+        knew of sandbox, containers and processes is not told again.
+        """
+        end = asyncio.get_running_loop().time() + timeout
+        fresh = await AgentClient.connect(self.url, timeout=timeout)
+        try:
+            left = max(0.0, end - asyncio.get_running_loop().time())
+            details = await fresh.get_guest_details(mem_block_size=False, mem_hotplug_probe=False, timeout=left)
+        except BaseException:
+            fresh.close()
+            raise
+        features = details.agent_details.extra_features if details.agent_details else []
+        self.knows_positions = POSITION_FEATURE in features
+        self.line.replace(fresh.line.channel)
+
+    async def restored(self) -> bool:
+        """After an error that says `lost`: whether there is a connection again, waiting for it as calls do."""
+        try:
+            await self.line.up()
+        except GRPCError:
+            return False
+        return True
+
     @property
     def closed(self) -> bool:
-        """Whether the connection is closed or lost."""
-        return self._channel.closed
+        """Whether there is no connection now."""
+        return not self.line.is_up
 
     def close(self) -> None:
-        """Close the connection; what is under way fails. Idempotent."""
-        self._channel.close()
+        """Close the connection, for good; what is under way fails. Idempotent."""
+        self.line.close()
 
     async def wait_closed(self) -> None:
         """Return once the connection is closed or lost."""
-        await self._channel.wait_closed()
+        await self.line.lost()
 
     # Health
 
@@ -283,24 +320,48 @@ class AgentClient:
     # Streams
 
     async def read_stdout(
-        self, container_id: str, exec_id: str, length: int, *, timeout: float | None = deadlines.UNLIMITED
+        self,
+        container_id: str,
+        exec_id: str,
+        length: int,
+        *,
+        position: int | None = None,
+        timeout: float | None = deadlines.UNLIMITED,
     ) -> bytes:
-        """Wait for output, at most `length` bytes of it; empty at its end."""
-        request = pb.ReadStreamRequest(container_id=container_id, exec_id=exec_id, len=length)
+        """Wait for output, at most `length` bytes of it; empty at its end.
+
+        `position`: how many bytes of this output have been received (see `agent_client.streams`).
+        """
+        request = pb.ReadStreamRequest(container_id=container_id, exec_id=exec_id, len=length, position=position)
         return _bounded("ReadStdout", await self._call("ReadStdout", self._agent.read_stdout, request, timeout), length)
 
     async def read_stderr(
-        self, container_id: str, exec_id: str, length: int, *, timeout: float | None = deadlines.UNLIMITED
+        self,
+        container_id: str,
+        exec_id: str,
+        length: int,
+        *,
+        position: int | None = None,
+        timeout: float | None = deadlines.UNLIMITED,
     ) -> bytes:
         """As `read_stdout`."""
-        request = pb.ReadStreamRequest(container_id=container_id, exec_id=exec_id, len=length)
+        request = pb.ReadStreamRequest(container_id=container_id, exec_id=exec_id, len=length, position=position)
         return _bounded("ReadStderr", await self._call("ReadStderr", self._agent.read_stderr, request, timeout), length)
 
     async def write_stdin(
-        self, container_id: str, exec_id: str, data: bytes, *, timeout: float | None = deadlines.REQUEST
+        self,
+        container_id: str,
+        exec_id: str,
+        data: bytes,
+        *,
+        position: int | None = None,
+        timeout: float | None = deadlines.REQUEST,
     ) -> int:
-        """Write input; how many bytes of it were taken, at least one. Empty `data` ends the input, as with Kata."""
-        request = pb.WriteStreamRequest(container_id=container_id, exec_id=exec_id, data=data)
+        """Write input; how many bytes of it were taken, at least one. Empty `data` ends the input, as with Kata.
+
+        `position`: how many bytes of input were taken before these (see `agent_client.streams`).
+        """
+        request = pb.WriteStreamRequest(container_id=container_id, exec_id=exec_id, data=data, position=position)
         taken = (await self._call("WriteStdin", self._agent.write_stdin, request, timeout)).len
         if taken > len(data) or (data and not taken):
             raise refuse("WriteStdin", f"{taken} bytes taken of {len(data)}")

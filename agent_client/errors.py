@@ -12,8 +12,8 @@ class AgentError(Exception):
     """An RPC to the agent failed, or the agent could not be reached.
 
     `rpc` is the RPC's name as in the protocol ("connect" for the dialling), `code` what the agent answered or what
-    this side found, `message` one printable line. `lost` is true when there is no connection any more: no later call
-    on the same client can succeed.
+    this side found, `message` one printable line. `lost` is true when the connection was lost: the call may have taken
+    effect or not, and another needs a new connection.
     """
 
     def __init__(self, rpc: str, code: Status, message: str, *, lost: bool = False) -> None:

@@ -13,8 +13,8 @@ After either the client speaks first: a byte that follows the answer unasked is 
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 from typing import Protocol
 
 #: Leftovers of an earlier session: at most what its replies in flight can be. More is a guest that floods the port.
@@ -48,7 +48,7 @@ class SerialHandshake:
     """Ours, for a virtio-serial port. The number keeps an answer to an earlier session from passing for this one's."""
 
     def __init__(self, nonce: str | None = None) -> None:
-        self._nonce = nonce or secrets.token_hex(16)
+        self._nonce = nonce or os.urandom(16).hex()
         self._answer = f"OK {self._nonce}\n".encode()
         self._tail = b""
         self._discarded = 0

@@ -1,4 +1,8 @@
-"""Memory of the daemon and of its helpers: proportional set size, one sample each, after the daemon has worked."""
+"""Memory of the daemon and of its helpers: proportional set size, one sample each, after the daemon has worked.
+
+A page that n processes map counts 1/n of itself: other Python processes, this one too, make the daemon's share of the
+interpreter smaller. So the pages that are its own (USS), and all it maps (RSS), are told as well.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +19,15 @@ LIMIT = 25.0
 async def run(context: Context, pair: dict[str, Running]) -> Outcome:
     """The measurement, on containers that run already."""
     series = {}
+    facts = []
     for subject, one in pair.items():
         async with connect(one.address) as stub:
             pid = (await stub.connect(ConnectRequest(id=one.container), timeout=10)).shim_pid
-        series[f"{subject} (daemon)"] = [pss_mb(pid)]
+        series[f"{subject} (daemon)"] = [megabytes(pid)]
+        own = megabytes(pid, "Private_Clean") + megabytes(pid, "Private_Dirty")
+        facts.append(f"{subject}: USS {own:.1f} MB, RSS {megabytes(pid, 'Rss'):.1f} MB")
     for name in ("qemu-system", "virtiofsd"):
-        samples = [pss_mb(one.pid) for one in context.bed.containerd.processes() if one.name.startswith(name)]
+        samples = [megabytes(one.pid) for one in context.bed.containerd.processes() if one.name.startswith(name)]
         if samples:
             series[f"{name} (all of one pod)"] = [sum(samples)]
     daemon = series[f"{OURS} (daemon)"][0]
@@ -30,10 +37,10 @@ async def run(context: Context, pair: dict[str, Running]) -> Outcome:
         unit="MB",
         series=series,
         bars=[Bar("PSS of the daemon", daemon, LIMIT, "MB")],
-        facts=[f"{daemon / series[f'{PEER} (daemon)'][0]:.2f} times that of {PEER}"],
+        facts=[f"PSS is {daemon / series[f'{PEER} (daemon)'][0]:.2f} times that of {PEER}", *facts],
     )
 
 
-def pss_mb(pid: int) -> float:
-    """Proportional set size of a process in MB (10^6 bytes)."""
-    return processes.memory_kib(pid) * 1024 / 1e6
+def megabytes(pid: int, field: str = "Pss") -> float:
+    """A field of a process' `smaps_rollup` in MB (10^6 bytes)."""
+    return processes.memory_kib(pid, field) * 1024 / 1e6

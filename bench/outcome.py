@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from bench.stats import summarize
+from bench.stats import Summary, summarize
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class Bar:
 
     def __str__(self) -> str:
         verdict = "met" if self.met else "NOT MET"
-        return f"{self.what}: {self.value:.3g} {self.unit} (bar: at most {self.limit:g} {self.unit}, {verdict})"
+        unit = f" {self.unit}" if self.unit else ""
+        return f"{self.what}: {number(self.value)}{unit} (bar: at most {self.limit:g}{unit}, {verdict})"
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,20 @@ class Outcome:
             "|---|---:|---:|---:|---:|---:|---:|",
         ]
         for subject, samples in self.series.items():
-            one = summarize(samples)
-            figures = (one.median, one.p90, one.p99, one.lowest, one.highest)
-            lines.append(f"| {subject} | {' | '.join(number(value) for value in figures)} | {one.count} |")
+            lines.append(f"| {subject} | {' | '.join(_figures(summarize(samples)))} | {len(samples)} |")
         lines += ["", *(f"- {text}" for text in (*map(str, self.bars), *self.facts)), ""]
         return "\n".join(lines)
+
+
+def _figures(one: Summary) -> list[str]:
+    """The columns of a table, without percentiles for which there are too few samples."""
+    return [
+        number(one.median),
+        number(one.p90) if one.count >= 10 else "",
+        number(one.p99) if one.count >= 100 else "",
+        number(one.lowest),
+        number(one.highest),
+    ]
 
 
 def number(value: float) -> str:

@@ -137,8 +137,10 @@ class HypervisorConfig:
     )
     shared_fs: str = key(
         "virtio-fs",
-        Choice(("virtio-fs",), ("virtio-9p", "virtio-fs-nydus", "inline-virtio-fs", "none")),
-        "How directories of the host reach the guest.",
+        Choice(("virtio-fs", "virtio-9p", "none"), ("virtio-fs-nydus", "inline-virtio-fs")),
+        "How directories of the host reach the guest: `virtio-fs`, `virtio-9p` (no daemon, slower, and the guest's "
+        "kernel must have 9p) or `none` (everything is copied when a container is made; of the volumes only "
+        "ConfigMaps, Secrets and their like are kept up to date).",
     )
     virtio_fs_daemon: Path = key(
         VIRTIOFSD_PLACES[0],
@@ -149,12 +151,14 @@ class HypervisorConfig:
         "auto",
         Choice(("never", "metadata", "auto", "always")),
         "What the guest may cache of shared files: `never` nothing, `metadata` names and attributes, "
-        "`auto` also contents while a file is open, `always` everything for ever.",
+        "`auto` also contents while a file is open, `always` everything for ever, so that the guest may never see "
+        "what changes on the host, ConfigMaps among it.",
     )
     virtio_fs_cache_size: int = key(
         0,
         Integer(0, 1024 * 1024, "MiB"),
-        "Size of the DAX window in MiB, through which the guest maps shared files; 0 means none.",
+        "Size of the DAX window in MiB, through which the guest maps shared files; 0 means none. Above 0 QEMU and "
+        "virtiofsd must know DAX, which those of the distributions don't.",
     )
     virtio_fs_queue_size: int = key(
         1024, Integer(1, 1024, power_of_two=True), "Entries of each of the shared file system's virtqueues."
@@ -168,7 +172,6 @@ class HypervisorConfig:
         8192,
         Integer(4096, 1024 * 1024, "bytes"),
         "Size of a 9p message in bytes.",
-        pending=ignored("there is no virtio-9p in this version"),
     )
     disable_block_device_use: bool = key(
         True,

@@ -12,7 +12,6 @@ from config.errors import ConfigError
 from config.loader import Config
 
 _SECTION = "hypervisor.qemu"
-_PROGRAMS = ("path", "virtio_fs_daemon")
 _FILES = ("kernel", "image", "initrd")
 
 
@@ -23,7 +22,8 @@ def check_paths(config: Config) -> None:
     Programs must be executable, guest files regular (the image may be a block device) and readable, and the
     entropy source a device or a file that can be read. It touches the disk a dozen times and reads nothing.
     """
-    for name in _PROGRAMS:
+    daemon = ("virtio_fs_daemon",) if config.hypervisor.shared_fs == "virtio-fs" else ()
+    for name in ("path", *daemon):
         _check(config, name, (stat.S_IFREG,), os.X_OK, "an executable file")
     for name in _FILES:
         kinds = (stat.S_IFREG, stat.S_IFBLK) if name == "image" else (stat.S_IFREG,)

@@ -10,7 +10,6 @@ import stat
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +139,9 @@ def _stranger(path: tuple[str, ...], dotted: str, is_table: bool, sections: Coll
 
 def suggestion(word: str, known: Collection[str], form: str = '"{}"') -> str:
     """`; did you mean ...?` if something in `known` is near to `word`, else nothing."""
+    # Only who misspells pays for it.
+    from difflib import get_close_matches
+
     near = get_close_matches(word, known, n=1, cutoff=0.7)
     return f"; did you mean {form.format(near[0])}?" if near else ""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +68,7 @@ def kvm_problem(facts: KvmFacts) -> str | None:
 
 def probe(device: Path = Path("/dev/kvm"), cpuinfo: Path = Path("/proc/cpuinfo")) -> KvmFacts:
     """Look at the host: a few system calls, nothing is left open."""
-    return KvmFacts(platform.machine(), cpu_flags(cpuinfo.read_text()), try_kvm(device))
+    return KvmFacts(os.uname().machine, cpu_flags(cpuinfo.read_text()), try_kvm(device))
 
 
 def cpu_flags(cpuinfo: str) -> frozenset[str]:

@@ -68,10 +68,8 @@ def _devices(spec: VmSpec, fds: Inherited) -> Iterator[devices.Device]:
     yield devices.Rng(spec.entropy_source)
     if spec.image is not None:
         yield devices.RootImage(spec.image)
-    if spec.shared_fs_socket is not None:
-        yield devices.SharedFs(
-            spec.shared_fs_socket, spec.shared_fs_tag, spec.shared_fs_queue_size, spec.shared_fs_cache_mib
-        )
+    if spec.shared_fs is not None:
+        yield spec.shared_fs
     yield _agent(spec, fds)
 
 

@@ -185,6 +185,30 @@ class SharedFs:
 
 
 @dataclass(frozen=True)
+class NinepFs:
+    """virtio-9p: QEMU itself serves the host's directory `path`, as its own mount namespace shows it, under `tag`."""
+
+    path: Path
+    tag: str
+
+    def arguments(self) -> list[str]:
+        """`-fsdev` and `-device virtio-9p-pci`.
+
+        Owners and modes are the host's own; several file systems below `path` must not share inode numbers.
+        """
+        backend: dict[str, Value] = {
+            "id": "fs0",
+            "path": absolute(self.path, "shared directory"),
+            "security_model": "none",
+            "multidevs": "remap",
+        }
+        return [
+            *option("-fsdev", "local", backend),
+            *option("-device", "virtio-9p-pci", {"fsdev": "fs0", "mount_tag": self.tag}),
+        ]
+
+
+@dataclass(frozen=True)
 class AgentSerial:
     """The agent's virtio-serial port behind an inherited, already listening UNIX socket."""
 

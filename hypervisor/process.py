@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
@@ -76,14 +75,25 @@ class ChildProcess:
 
     def _reap(self, flags: int = os.WNOHANG) -> None:
         try:
-            result = os.waitid(os.P_PID, self.pid, os.WEXITED | flags)
+            if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | flags) is None:
+                return
+            self._kill_group()
+            result = os.waitid(os.P_PID, self.pid, os.WEXITED)
         except ChildProcessError:
+            result = None
+        if result is None:
             # Somebody else reaped it: that it ended is certain, how is not.
             self._ended(UNKNOWN_STATUS)
         else:
-            if result is not None:
-                exited = result.si_code == os.CLD_EXITED
-                self._ended(result.si_status if exited else -result.si_status)
+            exited = result.si_code == os.CLD_EXITED
+            self._ended(result.si_status if exited else -result.si_status)
+
+    def _kill_group(self) -> None:
+        """Its own children go with it, stopped ones too: as long as it is not reaped, its group's number is its own."""
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
 
     def _ended(self, returncode: int) -> None:
         self.returncode = self._popen.returncode = returncode
@@ -176,6 +186,8 @@ def check_executable(program: Path) -> None:
 
 def find_setpriv() -> str:
     """Path of util-linux's `setpriv`; HypervisorError if the host has none."""
+    import shutil
+
     found = shutil.which("setpriv", path=ENVIRONMENT["PATH"])
     if found is None:
         raise HypervisorError("setpriv not found: install util-linux")

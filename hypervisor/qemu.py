@@ -132,7 +132,7 @@ class QemuVm(Vm):
         try:
             if process is not None and process.qmp is not None:
                 async with asyncio.timeout(timeout):
-                    await process.qmp.execute("quit", timeout=timeout)
+                    await _quit(process.qmp, timeout)
                     await process.child.wait()
         except (QmpError, TimeoutError) as error:
             if self.started:
@@ -224,3 +224,12 @@ class QemuVm(Vm):
 
     def _line_log(self, source: str) -> Callable[[str], None] | None:
         return functools.partial(_log.debug, "%s %s: %s", self._spec.name, source) if self._spec.debug else None
+
+
+async def _quit(qmp: QmpSession, timeout: float) -> None:
+    """Tell QEMU to quit; one that has hung up is doing so already, as when its guest powers off."""
+    try:
+        await qmp.execute("quit", timeout=timeout)
+    except QmpError:
+        if qmp.connected:
+            raise

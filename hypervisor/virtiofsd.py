@@ -74,13 +74,12 @@ class Virtiofsd:
         """Why it ended, in one line, once it has. Any number of callers. Legal after `start`."""
         if self._child is None:
             raise IllegalStateError("virtiofsd was not started")
-        await self._child.wait()
-        return self.exit_reason or ""
+        return describe_exit("virtiofsd", await self._child.wait(), self._child.stderr_tail)
 
     @property
     def exit_reason(self) -> str | None:
-        """Why it ended, in one line; None while it runs or was never started."""
-        if self._child is None or self._child.returncode is None:
+        """Why it ended by itself, in one line; None while it runs, and when it only followed QEMU (status 0)."""
+        if self._child is None or not self._child.returncode:
             return None
         return describe_exit("virtiofsd", self._child.returncode, self._child.stderr_tail)
 

@@ -23,13 +23,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from hypervisor.devices import NinepFs, SharedFs
+
 AcceleratorName = Literal["kvm", "tcg"]
 AgentChannel = Literal["virtio-serial", "vsock"]
 
 #: The vsock port Kata's agent listens on.
 AGENT_VSOCK_PORT = 1024
-#: Under this tag Kata's agent mounts the shared directory.
-SHARED_FS_TAG = "kataShared"
 
 #: Called with the pid of a new process before anything is waited for, so that it can be undone from disk.
 OnSpawn = Callable[[int], None]
@@ -62,11 +62,8 @@ class VmSpec:
     machine_type: str = "q35"
     #: QEMU's own comma-separated list, e.g. `pmu=off`.
     cpu_features: str = ""
-    #: Where virtiofsd listens; it must when the VM starts.
-    shared_fs_socket: Path | None = None
-    shared_fs_tag: str = SHARED_FS_TAG
-    shared_fs_queue_size: int = 1024
-    shared_fs_cache_mib: int = 0
+    #: The file system that is shared with the guest. virtiofsd, where that serves it, must listen when the VM starts.
+    shared_fs: SharedFs | NinepFs | None = None
     entropy_source: Path = Path("/dev/urandom")
     #: QEMU's `-sandbox` argument, e.g. `on,obsolete=deny,spawn=deny`; empty for none.
     seccomp_sandbox: str = ""

@@ -18,7 +18,7 @@ from hypervisor.accelerator import resolve
 from hypervisor.errors import HypervisorError
 from protos.gen.containerd import events as events_pb
 from protos.gen.containerd import types as types_pb
-from sandbox import oci
+from sandbox import oci, starts
 from sandbox.annotations import AnnotationError, ContainerKind, container_kind
 from sandbox.container import Container
 from sandbox.errors import (
@@ -29,7 +29,7 @@ from sandbox.errors import (
     UnavailableError,
     UnimplementedError,
 )
-from sandbox.guest_errors import guest_errors
+from sandbox.guest_errors import creation_errors, guest_errors
 from sandbox.guest_spec import guest_spec
 from sandbox.interface import CreateRequest, Mount, Stdio
 from sandbox.phases import Phases
@@ -53,6 +53,7 @@ class Creation:
         self._scope = anyio.CancelScope()
         self._done = anyio.Event()
         self._stdio: Stdio | None = None
+        self._asked_guest = False
         self.container_id = request.container_id
 
     async def run(self) -> Container:
@@ -81,7 +82,7 @@ class Creation:
             raise UnimplementedError("restoring a container from a checkpoint is not supported")
         with self._phases.phase("spec"):
             spec = oci.load_spec(self._request.bundle)
-            kind = _kind(spec)
+            kind = _kind(spec, self._sandbox.identity.sandbox_id)
         async with self._sandbox.booting:
             is_root = await self._ensure_machine(spec, kind)
         try:
@@ -135,19 +136,26 @@ class Creation:
         sandbox, machine = self._sandbox, self._sandbox.require_machine()
         container = Container(self.container_id, self._request.bundle, spec, self._request.io)
         volumes = plan_volumes(container.id, spec.mounts)
-        message = guest_spec(container.id, spec, volumes.mounts, seccomp=machine.plan.seccomp)
-        with self._phases.phase("rootfs"):
-            root = Path(os.path.join(self._request.bundle, spec.root.path))
-            machine.share.add_rootfs(container.id, self._request.rootfs, root)
-            for entry in volumes.entries:
-                machine.share.add(container.id, entry)
+        message = guest_spec(
+            container.id,
+            spec,
+            volumes.mounts,
+            seccomp=machine.plan.seccomp,
+            dropped_namespaces=machine.plan.dropped_namespaces,
+        )
+        with self._phases.phase("rootfs"), guest_errors(f"share the files of container {container.id}"):
+            root, files = Path(os.path.join(self._request.bundle, spec.root.path)), machine.agent.storage
+            await machine.share.add_rootfs(files, container.id, self._request.rootfs, root)
+            await machine.share.add(files, container.id, volumes.entries)
         with self._phases.phase("streams"):
             container.init.stdio = self._stdio = await sandbox.open_stdio(container.id, self._request.io)
-        with self._phases.phase("container"), guest_errors(f"create container {container.id}"):
+        with self._phases.phase("container"), creation_errors(container.id):
+            self._asked_guest = True
             await machine.agent.create_container(
                 container_id=container.id,
                 exec_id=container.id,
                 oci=message,
+                storages=machine.share.storages(container.id),
                 sandbox_pidns=_shares_pid_namespace(spec, kind),
                 timeout=machine.plan.create_timeout,
             )
@@ -162,6 +170,9 @@ class Creation:
         if is_root:
             self._sandbox.machine = None
             await machine.close()
+        elif self._asked_guest:
+            # A call that was given up or lost may have made it.
+            await starts.remove_container(machine, self.container_id, starts.UNDO_TIMEOUT)
         else:
             machine.share.remove(self.container_id)
 
@@ -187,11 +198,14 @@ class Creation:
         )
 
 
-def _kind(spec: oci.Spec) -> ContainerKind:
+def _kind(spec: oci.Spec, sandbox_id: str) -> ContainerKind:
     try:
-        return container_kind(spec.annotations)[0]
+        kind, pod = container_kind(spec.annotations)
     except AnnotationError as error:
         raise InvalidArgumentError(str(error)) from error
+    if kind is ContainerKind.CONTAINER and pod != sandbox_id:
+        raise InvalidArgumentError(f"the container belongs to sandbox {pod}, and this is {sandbox_id}")
+    return kind
 
 
 def _shares_pid_namespace(spec: oci.Spec, kind: ContainerKind) -> bool:

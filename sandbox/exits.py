@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from agent_client.errors import AgentError
+from agent_client.streams import repeated
 from protos.gen.containerd import events as events_pb
 from sandbox.container import Container
 from sandbox.errors import UnavailableError
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 ORDER_TIMEOUT = 2.0
 #: How long the guest may take for the last statistics of a container.
 LAST_STATS_TIMEOUT = 1.0
+#: How long an OOM event that tells nothing new holds up the next one, in seconds.
+OOM_PAUSE = 0.1
 
 _log = logging.getLogger(__name__)
 
@@ -92,15 +95,23 @@ class Exits:
                 await self._sandbox.machine.close()
 
     async def watch_oom(self) -> None:
-        """Publish the guest's OOM events until the machine is lost."""
+        """Publish the guest's OOM events until the machine is lost, or the agent has none to give.
+
+        One whose answer is lost with a connection is found in the container's statistics when it ends.
+        """
         while self._sandbox.machine and not self._is_lost():
             try:
-                container_id = await self._sandbox.machine.agent.get_oom_event()
+                agent = self._sandbox.machine.agent
+                container_id = await repeated(agent, agent.get_oom_event)
             except (AgentError, UnavailableError) as error:
                 _log.debug("no more OOM events: %s", error)
                 return
-            if container := self._sandbox.containers.get(container_id):
+            container = self._sandbox.containers.get(container_id)
+            if container and not container.oom_published:
                 self.publish_oom(container)
+            else:
+                # A guest has nothing new to say of it, however often it says so.
+                await anyio.sleep(OOM_PAUSE)
 
 
 def _oom_kills(container: Container) -> int:

@@ -36,6 +36,18 @@ def guest_errors(what: str) -> Iterator[None]:
         raise kind(f"{what}: {error}") from error
 
 
+@contextmanager
+def creation_errors(container_id: str) -> Iterator[None]:
+    """`guest_errors` while a container is made. What is not found then is a command or a file, so the code is Unknown,
+    as with runc: NotFound would say that the container does not exist.
+    """
+    try:
+        with guest_errors(f"create container {container_id}"):
+            yield
+    except errors.NotFoundError as error:
+        raise errors.SandboxError(str(error)) from error
+
+
 def start_failure(error: AgentError) -> tuple[int, errors.SandboxError]:
     """Exit status and error for a process that the guest could not run.
 

@@ -10,9 +10,14 @@ SHARED_TAG = "kataShared"
 SANDBOX_SHM = "/run/kata-containers/sandbox/shm"
 
 
+def container(container_id: str) -> str:
+    """What is a container's alone in the shared directory."""
+    return f"{SHARED}/{container_id}"
+
+
 def rootfs(container_id: str) -> str:
     """Root file system of a container."""
-    return f"{SHARED}/{container_id}/rootfs"
+    return f"{container(container_id)}/rootfs"
 
 
 def shared(name: str) -> str:

@@ -24,13 +24,17 @@ _SHM_DEFAULT = 64 << 20
 
 
 def create_sandbox_arguments(
-    spec: Spec, kind: ContainerKind, sandbox_id: str, kernel_modules: Sequence[str]
+    spec: Spec,
+    kind: ContainerKind,
+    sandbox_id: str,
+    kernel_modules: Sequence[str],
+    shared: Sequence[agent_pb.Storage],
 ) -> dict[str, Any]:
-    """Keyword arguments for `AgentClient.create_sandbox`.
+    """Keyword arguments for `AgentClient.create_sandbox`; `shared` is the mount of the shared file system, if any.
 
     A pod's /dev/shm is one tmpfs for all its containers; a single container has its own in its spec.
     """
-    storages = [shared_storage()]
+    storages = [*shared]
     if kind is ContainerKind.SANDBOX:
         storages.append(shm_storage(_shm_size(spec.mounts)))
     return {
@@ -41,13 +45,6 @@ def create_sandbox_arguments(
         "sandbox_id": sandbox_id,
         "kernel_modules": [kernel_module(text) for text in kernel_modules],
     }
-
-
-def shared_storage() -> agent_pb.Storage:
-    """The shared file system, where Kata's agent mounts it."""
-    return agent_pb.Storage(
-        driver="virtio-fs", source=guest_paths.SHARED_TAG, fstype="virtiofs", mount_point=guest_paths.SHARED + "/"
-    )
 
 
 def shm_storage(size: int) -> agent_pb.Storage:

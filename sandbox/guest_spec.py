@@ -13,12 +13,21 @@ from sandbox import guest_paths
 from sandbox.errors import UnimplementedError
 from sandbox.oci import Process, Resources, Seccomp, Spec, SpecMount
 
-#: Namespaces the guest decides about itself: one network for the VM, and a clock of its own.
-_DROPPED_NAMESPACES = frozenset({"network", "time", "user"})
+#: Kinds of namespaces that the guest decides about itself: one network for the VM, and a clock of its own.
+OWN_DROPPED = frozenset({"network", "time", "user"})
+#: Kata's agent adds the pid namespace to the spec, a second time if it is there; its runtime never sends cgroup's.
+KATA_DROPPED = OWN_DROPPED | {"cgroup", "pid"}
 _ANY_DEVICE = -1
 
 
-def guest_spec(container_id: str, spec: Spec, mounts: Sequence[SpecMount], *, seccomp: bool) -> agent_pb.Spec:
+def guest_spec(
+    container_id: str,
+    spec: Spec,
+    mounts: Sequence[SpecMount],
+    *,
+    seccomp: bool,
+    dropped_namespaces: frozenset[str] = OWN_DROPPED,
+) -> agent_pb.Spec:
     """The spec to send with `CreateContainer`; `mounts` are guest mounts, `seccomp` says whether the filter goes along.
 
     Raises `UnimplementedError` for a host block device among the devices: its number means another disk in the guest.
@@ -30,7 +39,7 @@ def guest_spec(container_id: str, spec: Spec, mounts: Sequence[SpecMount], *, se
         hostname=spec.hostname,
         mounts=[_mount(item) for item in mounts],
         annotations=dict(spec.annotations),
-        linux=_linux(spec, seccomp),
+        linux=_linux(spec, seccomp, dropped_namespaces),
     )
 
 
@@ -73,14 +82,14 @@ def _mount(item: SpecMount) -> agent_pb.Mount:
     return agent_pb.Mount(destination=item.destination, source=item.source, type=item.type, options=list(item.options))
 
 
-def _linux(spec: Spec, seccomp: bool) -> agent_pb.Linux:
+def _linux(spec: Spec, seccomp: bool, dropped_namespaces: frozenset[str]) -> agent_pb.Linux:
     linux = spec.linux
     return agent_pb.Linux(
         sysctl=dict(linux.sysctl),
         resources=guest_resources(linux.resources) if linux.resources else None,
         cgroups_path=linux.cgroups_path,
         namespaces=[
-            agent_pb.LinuxNamespace(type=item.type) for item in linux.namespaces if item.type not in _DROPPED_NAMESPACES
+            agent_pb.LinuxNamespace(type=item.type) for item in linux.namespaces if item.type not in dropped_namespaces
         ],
         devices=_devices(spec),
         seccomp=_seccomp(linux.seccomp) if linux.seccomp and seccomp else None,

@@ -1,7 +1,8 @@
-"""The VM of a pod with its helpers: virtiofsd, QEMU and the agent's connection, brought up and taken down together.
+"""The VM of a pod with its helpers: its share, QEMU and the agent's connection, brought up and taken down together.
 
 The death of any of them is one event with a cause: `lost` is set, `cause` says why, and the agent's connection is
-closed, which ends every call that still waits for the guest.
+closed, which ends every call that still waits for the guest. An agent's connection that is lost while its VM lives is
+made again; only if that fails it is such a death.
 """
 
 from __future__ import annotations
@@ -15,15 +16,17 @@ import anyio
 
 from agent_client.client import AgentClient
 from agent_client.errors import AgentError
+from agent_client.keeper import keep_connected
 from hypervisor.errors import HypervisorError
 from hypervisor.qemu import QemuVm
-from hypervisor.virtiofsd import Virtiofsd
 from hypervisor.vm import Vm
+from sandbox import guest_paths
 from sandbox.errors import SandboxError, UnavailableError
+from sandbox.guest_drivers import check_storages
 from sandbox.phases import Phases
 from sandbox.plan import SandboxPlan
 from sandbox.rundir import RunDirectory
-from sandbox.share import SharedDirectory
+from sandbox.sharing.share import Share
 
 T = TypeVar("T")
 #: Makes the machine that a plan describes.
@@ -34,7 +37,7 @@ VM_START_TIMEOUT = 20.0
 #: How long the guest may take to sync and stop, then QEMU to quit, in seconds; containerd gives Shutdown 3 s in all.
 GUEST_STOP_TIMEOUT = 1.0
 VM_STOP_TIMEOUT = 1.0
-#: How long a lost connection waits for the process exit that explains it, in seconds.
+#: How long a lost connection, or virtiofsd, waits for the process exit that explains its end, in seconds.
 CAUSE_TIMEOUT = 0.5
 #: How many lines of the guest's console an error quotes.
 CONSOLE_LINES = 3
@@ -43,17 +46,18 @@ _log = logging.getLogger(__name__)
 
 
 class Machine:
-    """One VM, from `boot` to `close`. `share` is open for mounts as soon as the machine is made."""
+    """One VM, from `boot` to `close`."""
 
-    def __init__(self, plan: SandboxPlan, vm: Vm, virtiofsd: Virtiofsd) -> None:
+    def __init__(self, plan: SandboxPlan, vm: Vm, share: Share) -> None:
         self.plan = plan
         self.vm = vm
-        self.virtiofsd = virtiofsd
-        self.share = SharedDirectory(plan.shared_dir)
+        self.share = share
         self._agent: AgentClient | None = None
         self.lost = anyio.Event()
         self.cause = ""
         self._closing = False
+        #: Held while the machine is taken down: its container's end and the daemon's may both ask for that.
+        self._ending = anyio.Lock()
 
     @property
     def agent(self) -> AgentClient:
@@ -74,17 +78,18 @@ class Machine:
         """
         try:
             with phases.phase("share"):
-                self.share.prepare()
-            with phases.phase("virtiofsd"):
-                await self.virtiofsd.start(VM_START_TIMEOUT)
+                await self.share.start(VM_START_TIMEOUT)
             with phases.phase("vm"):
                 await self._start_vm()
             with phases.phase("agent"):
                 self._agent = await self._unless_lost(self._connect)
             with phases.phase("guest"):
-                await self._unless_lost(partial(self._agent.create_sandbox, **self.plan.create_sandbox))
+                await self._unless_lost(partial(self._set_up_guest, self._agent))
         except BaseException as error:
             problem = self._explain(error, phases)
+            self.cause = self.cause or str(problem or "its start was given up")
+            # A guest that is not up yet has nothing to put in order.
+            self._give_up()
             with anyio.CancelScope(shield=True):
                 await self.close()
             if problem is None:
@@ -96,10 +101,22 @@ class Machine:
             await self.vm.start(VM_START_TIMEOUT)
         except HypervisorError as error:
             # QEMU gives up when virtiofsd is not there: then the cause is virtiofsd's.
-            raise UnavailableError(self.virtiofsd.exit_reason or str(error)) from error
+            raise UnavailableError(self.share.exit_reason or str(error)) from error
 
     async def _connect(self) -> AgentClient:
         return await AgentClient.connect(self.vm.agent_url, timeout=self.plan.dial_timeout)
+
+    async def _set_up_guest(self, agent: AgentClient) -> None:
+        asked, sharing = self.plan.create_sandbox, self.plan.sharing
+        drivers = sharing.drivers | {storage.driver for storage in asked["storages"]}
+        details = await agent.get_guest_details(mem_block_size=True, mem_hotplug_probe=True)
+        check_storages(details.agent_details, drivers, sharing.guest_needs)
+        try:
+            await agent.create_sandbox(**asked)
+        except AgentError as error:
+            if guest_paths.SHARED_TAG in error.message:
+                raise UnavailableError(f"{error}; {sharing.guest_needs}") from error
+            raise
 
     def _explain(self, error: BaseException, phases: Phases) -> SandboxError | None:
         """The error to show; None for what is not a failed start, such as a cancellation."""
@@ -126,9 +143,9 @@ class Machine:
             group.start_soon(guard, group.cancel_scope)
             try:
                 results.append(await work())
-            except AgentError as error:
+            except (AgentError, SandboxError) as error:
                 failures.append(error)
-                if error.lost:
+                if isinstance(error, AgentError) and error.lost:
                     await anyio.sleep(CAUSE_TIMEOUT)
             group.cancel_scope.cancel()
         if results:
@@ -145,33 +162,38 @@ class Machine:
             reasons.append((await self.vm.wait()).reason)
             scope.cancel()
 
-        async def virtiofsd(scope: anyio.CancelScope) -> None:
-            reasons.append(await self.virtiofsd.wait())
+        async def share(scope: anyio.CancelScope) -> None:
+            reason = await self.share.ended()
+            if self.share.exit_reason is None:
+                # QEMU has hung up: its own end, which explains this one, is about to be seen.
+                await anyio.sleep(CAUSE_TIMEOUT)
+            reasons.append(reason)
             scope.cancel()
 
         async with anyio.create_task_group() as group:
             group.start_soon(qemu, group.cancel_scope)
-            group.start_soon(virtiofsd, group.cancel_scope)
+            group.start_soon(share, group.cancel_scope)
         return reasons[0]
 
     async def watch(self) -> None:
         """Return when the machine is lost, with `cause` set; what is left of it is killed."""
         agent = self.agent
-        ended: list[str] = []
+        causes: list[str] = []
 
         async def processes(scope: anyio.CancelScope) -> None:
-            ended.append(await self._first_end())
+            causes.insert(0, await self._first_end())
             scope.cancel()
 
         async def connection(scope: anyio.CancelScope) -> None:
-            await agent.wait_closed()
+            causes.append(await keep_connected(agent))
+            # An exit says more than the loss that came with it.
             await anyio.sleep(CAUSE_TIMEOUT)
             scope.cancel()
 
         async with anyio.create_task_group() as group:
             group.start_soon(processes, group.cancel_scope)
             group.start_soon(connection, group.cancel_scope)
-        self.cause = ended[0] if ended else "the agent closed its connection"
+        self.cause = causes[0]
         if not self._closing:
             _log.error("the VM is lost: %s", self.cause)
         self._give_up()
@@ -179,34 +201,39 @@ class Machine:
     def _give_up(self) -> None:
         self.lost.set()
         self.vm.kill()
-        self.virtiofsd.kill()
+        self.share.kill()
         if self._agent:
             self._agent.close()
 
     async def close(self) -> None:
         """Take the machine down: the guest first, with a deadline, then the processes, then the mounts. Idempotent."""
-        self._closing = True
-        self.cause = self.cause or "it was stopped"
-        if self._agent and not self.lost.is_set():
-            await self._stop_guest(self._agent)
-        self.lost.set()
-        await self.vm.shutdown(VM_STOP_TIMEOUT)
-        self._give_up()
-        if self.virtiofsd.pid:
-            with anyio.move_on_after(VM_STOP_TIMEOUT):
-                await self.virtiofsd.wait()
-        self.share.close()
+        async with self._ending:
+            await self._learn_cause()
+            self._closing = True
+            self.cause = self.cause or "it was stopped"
+            if self._agent and not self.lost.is_set():
+                await self._stop_guest(self._agent)
+            self.lost.set()
+            await self.vm.shutdown(VM_STOP_TIMEOUT)
+            self._give_up()
+            await self.share.close(VM_STOP_TIMEOUT)
+
+    async def _learn_cause(self) -> None:
+        """When the guest has hung up `watch` is about to tell why, which an end in order must not cover up."""
+        if self._agent and self._agent.closed and not self.cause:
+            with anyio.move_on_after(2 * CAUSE_TIMEOUT):
+                await self.lost.wait()
 
     async def _stop_guest(self, agent: AgentClient) -> None:
         try:
             with anyio.move_on_after(GUEST_STOP_TIMEOUT):
                 await agent.destroy_sandbox()
         except AgentError as error:
-            _log.info("orderly stop of the guest: %s", error)
+            # A guest that is down before its answer is out has done as it was told.
+            _log.log(logging.DEBUG if error.lost else logging.INFO, "orderly stop of the guest: %s", error)
 
 
 def make_machine(plan: SandboxPlan, directory: RunDirectory) -> Machine:
-    """The real machine: QEMU and virtiofsd, journalled as soon as they have a pid."""
+    """The real machine: its processes are journalled as soon as they have a pid."""
     vm = QemuVm(plan.vm, on_spawn=partial(directory.record_process, "qemu"))
-    virtiofsd = Virtiofsd(plan.virtiofsd, on_spawn=partial(directory.record_process, "virtiofsd"))
-    return Machine(plan, vm, virtiofsd)
+    return Machine(plan, vm, plan.sharing.make(partial(directory.record_process, "virtiofsd")))

@@ -16,7 +16,6 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -109,6 +108,9 @@ def remove_run_dir(path: Path) -> None:
     user's data, and it is left alone.
     """
     if not mounts_below(path):
+        # Imports three compressors: neither `start` nor a pod's whole life should pay for it.
+        import shutil
+
         shutil.rmtree(path, ignore_errors=True)
 
 

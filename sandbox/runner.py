@@ -9,6 +9,7 @@ import anyio
 
 from agent_client.client import AgentClient
 from agent_client.errors import AgentError
+from agent_client.streams import repeated
 from sandbox.guest_errors import EXIT_UNKNOWN
 from sandbox.interface import Stdio
 from sandbox.process import Process
@@ -58,7 +59,7 @@ async def _feed(process: Process, agent: AgentClient, stdio: Stdio) -> None:
 async def wait_status(process: Process, agent: AgentClient) -> int:
     """The exit status in containerd's terms: 0 to 255, 137 when the VM is lost, 255 when the agent does not know."""
     try:
-        status = await agent.wait_process(process.container_id, process.guest_exec_id)
+        status = await repeated(agent, lambda: agent.wait_process(process.container_id, process.guest_exec_id))
     except AgentError as error:
         _log.info("wait for %s: %s", process.state.what, error)
         return EXIT_KILLED if error.lost else EXIT_UNKNOWN

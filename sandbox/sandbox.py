@@ -16,7 +16,9 @@ import anyio
 from grpclib.const import Status
 
 import config
+from agent_client.client import AgentClient
 from agent_client.errors import AgentError
+from agent_client.streams import repeated
 from protos.gen.containerd import events as events_pb
 from sandbox import oci, starts
 from sandbox.container import Container, Exec
@@ -139,6 +141,7 @@ class Sandbox:
         self.machine = machine
         self.root_id = root_id
         self._group.start_soon(machine.watch)
+        self._group.start_soon(machine.share.serve, machine.agent.storage)
         self._group.start_soon(self._exits.watch_oom)
 
     @property
@@ -215,13 +218,23 @@ class Sandbox:
             raise FailedPreconditionError("process not created")
         machine = self.require_machine()
         try:
-            await machine.agent.signal_process(container_id, process.guest_exec_id, signal, timeout=KILL_TIMEOUT)
+            await self._signal(machine.agent, process, signal)
         except AgentError as error:
             await self._signal_failed(process, signal, machine, error)
         except UnavailableError as error:
             raise NotFoundError("process already finished") from error
 
+    async def _signal(self, agent: AgentClient, process: Process, signal: int) -> None:
+        """Have the guest send a signal; what kills may be sent twice, so a lost connection is no reason to give up."""
+
+        async def send() -> None:
+            await agent.signal_process(process.container_id, process.guest_exec_id, signal, timeout=KILL_TIMEOUT)
+
+        await (repeated(agent, send) if signal == SIGKILL else send())
+
     async def _signal_failed(self, process: Process, signal: int, machine: Machine, error: AgentError) -> None:
+        if error.lost and not machine.lost.is_set() and await machine.agent.restored():
+            raise UnavailableError(f"signal {signal} to {process.state.what} may not have arrived: {error}") from error
         if error.lost or error.code is Status.NOT_FOUND:
             with anyio.move_on_after(DELETE_TIMEOUT):
                 await process.wait()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-import secrets
+import os
+import signal
 
 import anyio
 
 from agent_client.client import AgentClient
 from agent_client.errors import AgentError
+from agent_client.streams import repeated
 from protos import timestamps
 from protos.gen import grpc as agent_pb
 from protos.gen.containerd import events as events_pb
@@ -22,13 +24,16 @@ from sandbox.process import Process
 
 #: How long the guest may take to remove a stopped container, in seconds; containerd gives Delete 5 s.
 REMOVE_TIMEOUT = 4
+#: How long it may take for a container that was not made after all, and a signal to what was not started, in seconds.
+UNDO_TIMEOUT = 1
+ABANDON_TIMEOUT = 1.0
 
 _log = logging.getLogger(__name__)
 
 
 def guest_exec_id() -> str:
     """A name for an exec in the guest: fresh, as Kata's are, so no client's id is mistaken for a container's."""
-    return secrets.token_hex(16)
+    return os.urandom(16).hex()
 
 
 async def start_init(agent: AgentClient, process: Process) -> None:
@@ -36,6 +41,7 @@ async def start_init(agent: AgentClient, process: Process) -> None:
     try:
         await agent.start_container(process.container_id)
     except AgentError as error:
+        await _abandon(agent, process, error)
         _fail(process, error)
 
 
@@ -51,6 +57,7 @@ async def start_exec(agent: AgentClient, process: Exec, open_stdio: OpenStdio) -
     except AgentError as error:
         with anyio.CancelScope(shield=True):
             await process.stdio.aclose()
+        await _abandon(agent, process, error)
         _fail(process, error)
 
 
@@ -63,16 +70,36 @@ def _guest_exec(process: Exec) -> agent_pb.Process:
     return message
 
 
+async def _abandon(agent: AgentClient, process: Process, error: AgentError) -> None:
+    """A start whose answer was lost counts as failed, so what it may have started must not run."""
+    if not error.lost or not await agent.restored():
+        return
+    try:
+        await agent.signal_process(process.container_id, process.guest_exec_id, signal.SIGKILL, timeout=ABANDON_TIMEOUT)
+    except AgentError as problem:
+        _log.info("%s, whose start was lost: %s", process.state.what, problem)
+
+
 def _fail(process: Process, error: AgentError) -> None:
     status, problem = start_failure(error)
     process.failed(status)
     raise problem from error
 
 
-async def remove_container(machine: Machine, container_id: str) -> None:
-    """Remove a stopped container from the guest and its share; a guest that is gone has removed it already."""
+async def remove_container(machine: Machine, container_id: str, timeout: int | None = None) -> None:
+    """Remove a container from the guest, within `timeout` seconds, and its share; a guest that is gone has removed it.
+
+    A removal whose answer was lost is asked for again: then NOT_FOUND is the answer.
+    """
+
+    async def remove() -> None:
+        await agent.remove_container(container_id, limit, timeout=limit)
+
+    limit = timeout or REMOVE_TIMEOUT
     try:
-        await machine.agent.remove_container(container_id, REMOVE_TIMEOUT, timeout=REMOVE_TIMEOUT)
+        agent = machine.agent
+        with anyio.move_on_after(limit):
+            await repeated(agent, remove)
     except (AgentError, UnavailableError) as error:
         _log.info("remove container %s in the guest: %s", container_id, error)
     machine.share.remove(container_id)

@@ -7,9 +7,11 @@ import time
 from collections.abc import Awaitable, Callable
 
 import anyio
+from grpclib.const import Status
 
 from agent_client.client import AgentClient
 from agent_client.errors import AgentError
+from agent_client.streams import Input, Output
 from sandbox.interface import Stdio
 
 #: Bytes asked for per call: a pipe's half, well below ttrpc's 4 MiB.
@@ -19,6 +21,10 @@ CHUNK = 32 * 1024
 QUIET = 1.0
 #: After the process' exit: how long a reader on the host may refuse to read, in seconds (runc's shim waits as long).
 STUCK = 10.0
+
+#: After the process' exit: how much may still come before it must be a descendant's, in bytes: twice what a pipe can
+#: hold. Who writes for ever must not hold back the exit either.
+LEFT_BEHIND = 2 << 20
 
 #: An empty answer that came sooner than this is the end of the stream and not a pause, in seconds.
 PROMPT = 0.25
@@ -35,6 +41,7 @@ class OutputPump:
         self._done = anyio.Event()
         self._since = time.monotonic()
         self._patience = QUIET
+        self._moved = 0
 
     @property
     def is_done(self) -> bool:
@@ -47,6 +54,7 @@ class OutputPump:
             while data := await self._next():
                 self._turn(STUCK)
                 await self._write(data)
+                self._moved += len(data)
         except AgentError as error:
             _log.debug("output stream ended: %s", error)
         finally:
@@ -71,8 +79,8 @@ class OutputPump:
 
     async def drained(self) -> None:
         """Called after the exit: return when all output is delivered, or nobody can wait for it any longer."""
-        called = time.monotonic()
-        while not self._done.is_set():
+        called, enough = time.monotonic(), self._moved + LEFT_BEHIND
+        while not self._done.is_set() and self._moved < enough:
             left = max(self._since, called) + self._patience - time.monotonic()
             if left <= 0:
                 return
@@ -83,30 +91,28 @@ class OutputPump:
 def output_pumps(agent: AgentClient, container_id: str, exec_id: str, stdio: Stdio, terminal: bool) -> list[OutputPump]:
     """The pumps of a process; a terminal has one output only."""
 
-    async def stdout(size: int) -> bytes:
-        return await agent.read_stdout(container_id, exec_id, size)
-
-    async def stderr(size: int) -> bytes:
-        return await agent.read_stderr(container_id, exec_id, size)
-
-    pumps = [OutputPump(stdout, stdio.write_stdout)]
+    pumps = [OutputPump(Output(agent, container_id, exec_id).read, stdio.write_stdout)]
     if not terminal:
-        pumps.append(OutputPump(stderr, stdio.write_stderr))
+        pumps.append(OutputPump(Output(agent, container_id, exec_id, is_stderr=True).read, stdio.write_stderr))
     return pumps
 
 
 async def pump_stdin(agent: AgentClient, container_id: str, exec_id: str, stdio: Stdio) -> None:
     """Feed standard input until its end, then close it in the guest; ends quietly when the process is gone."""
+    guest = Input(agent, container_id, exec_id)
     try:
-        if stdio.has_stdin:
-            while data := await stdio.read_stdin(CHUNK):
-                await _write_all(agent, container_id, exec_id, data)
-        await agent.close_stdin(container_id, exec_id)
+        await _feed(guest, stdio)
+        await guest.close()
     except AgentError as error:
         _log.debug("standard input of %s/%s ended: %s", container_id, exec_id, error)
 
 
-async def _write_all(agent: AgentClient, container_id: str, exec_id: str, data: bytes) -> None:
-    while data:
-        written = await agent.write_stdin(container_id, exec_id, data, timeout=None)
-        data = data[written:]
+async def _feed(guest: Input, stdio: Stdio) -> None:
+    try:
+        while stdio.has_stdin and (data := await stdio.read_stdin(CHUNK)):
+            await guest.write(data)
+    except AgentError as error:
+        if error.code is not Status.DATA_LOSS:
+            raise
+        # Neither a gap nor a repetition in the input would be seen by the process; its end is.
+        _log.error("standard input ends early: %s", error)

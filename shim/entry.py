@@ -14,6 +14,9 @@ if __name__ == "__main__":
     from shim.paths import add_import_roots
 
     add_import_roots()
+    from shim.frugal import leave_out_ssl
+
+    leave_out_ssl()
     from shim.daemon import main
 
     main(sys.argv[1:])

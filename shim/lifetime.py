@@ -2,7 +2,7 @@
 
 containerd may never come (it was killed, or its client gave up, between `start` and the first connection), and after
 a failed `Create` its `Shutdown` may be lost: then nobody would ever end the daemon. So a pod without containers has a
-limited life.
+limited life: long before its first container, short after its last.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ import anyio
 
 #: Seconds that a daemon without containers lives; `KATA_SHIM_IDLE_TIMEOUT` overrides it (for tests).
 IDLE_TIMEOUT = 60.0
+
+#: The same for one that has had a `Create`: containerd cleans up at once, and only one that died meanwhile does not.
+EMPTIED_TIMEOUT = 5.0
 
 
 class Lifetime:
@@ -30,6 +33,7 @@ class Lifetime:
     def touch(self) -> None:
         """Somebody wants the pod: a life without containers counts from now on."""
         self._since = time.monotonic()
+        self._timeout = min(self._timeout, EMPTIED_TIMEOUT)
 
     def end(self, reason: str) -> None:
         """End the daemon; the first reason counts."""

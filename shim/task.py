@@ -25,9 +25,9 @@ from shim.version import TASK_VERSION
 #: Seconds that `Shutdown` waits for the pod's end before it answers; containerd waits 3 s.
 SHUTDOWN_TIMEOUT = 2.0
 
-# What is kept back from a caller's deadline, so that the cause of a failure is told before it gives up: a tenth, in
-# seconds at least and at most.
-_MARGIN_SHARE, _MARGIN_MIN, _MARGIN_MAX = 0.1, 0.2, 2.0
+# What is kept back from a caller's deadline, so that all is undone and the cause told before it gives up: a tenth, in
+# seconds at least and at most, but no more than half of it.
+_MARGIN_SHARE, _MARGIN_MIN, _MARGIN_MAX = 0.1, 0.5, 2.0
 
 _V2 = "/containerd.task.v2.Task/"
 _V3 = "/containerd.task.v3.Task/"
@@ -148,4 +148,4 @@ def _with_margin(remaining: float | None) -> float | None:
     if remaining is None:
         return None
     margin = max(_MARGIN_MIN, min(_MARGIN_MAX, remaining * _MARGIN_SHARE))
-    return max(_MARGIN_MIN, remaining - margin)
+    return max(0.0, remaining - min(margin, remaining / 2))

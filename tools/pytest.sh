@@ -20,4 +20,4 @@ for path; do
     shift
 done
 # shellcheck disable=SC2086
-exec build/venv/bin/python -m pytest -p tests.harness.sections -o faulthandler_timeout=300 $coverage "$@"
+exec build/venv/bin/python -m pytest -p tests.harness.sections -p tests.harness.deadline --test-limit 240 $coverage "$@"

@@ -16,6 +16,7 @@ from ttrpc.client_connection import ClientConnection
 from ttrpc.codec import Codec
 from ttrpc.deadline import DeadlineLike, earliest
 from ttrpc.fdtransport import FdTransport
+from ttrpc.frame import MESSAGE_MAX
 from ttrpc.metadata import MetadataLike, to_pairs
 
 SendT = TypeVar("SendT")
@@ -78,14 +79,16 @@ class Channel:
         timeout: float | None = None,
         deadline: DeadlineLike | None = None,
         metadata: MetadataLike | None = None,
+        response_max: int = MESSAGE_MAX,
     ) -> Call[SendT, RecvT]:
         """Return a call of the route `name`, as grpclib's channel does; it begins with its first message.
 
         `timeout` is in seconds; of it and `deadline` the earlier counts, from now. `request_type` is the stub's
-        knowledge: the codec takes the message as it is.
+        knowledge: the codec takes the message as it is. A response of more than `response_max` bytes fails the call
+        before it costs the time of decoding it: for servers that are not trusted.
         """
         limit = earliest(timeout, deadline)
-        return Call(self._connection, name, cardinality, reply_type, limit, to_pairs(metadata))
+        return Call(self._connection, name, cardinality, reply_type, limit, to_pairs(metadata), response_max)
 
     def on_close(self, callback: Callable[[GRPCError], None]) -> None:
         """Call `callback` with the error of the calls once the connection is closed or lost; soon, if it has been."""

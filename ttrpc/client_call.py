@@ -15,6 +15,7 @@ from ttrpc.codec import DecodeError
 from ttrpc.deadline import Deadline, to_nanos
 from ttrpc.envelope import Request, encode_request
 from ttrpc.errors import DEADLINE_TEXT, OversizedMessageError, StreamClosedError
+from ttrpc.frame import MESSAGE_MAX
 from ttrpc.inbox import Inbox
 from ttrpc.metadata import Pairs
 
@@ -47,6 +48,7 @@ class Call(Generic[SendT, RecvT]):
         "_deadline",
         "_metadata",
         "_reply_type",
+        "_response_max",
         "_route",
         "_sent_all",
         "_stream_id",
@@ -61,6 +63,7 @@ class Call(Generic[SendT, RecvT]):
         reply_type: type[RecvT],
         deadline: Deadline | None,
         metadata: Pairs,
+        response_max: int = MESSAGE_MAX,
     ) -> None:
         self._connection = connection
         self._route = split_route(route)
@@ -68,6 +71,7 @@ class Call(Generic[SendT, RecvT]):
         self._reply_type = reply_type
         self._deadline = deadline
         self._metadata = metadata
+        self._response_max = response_max
         self._stream_id = 0
         self._sent_all = False
         #: What has arrived; filled by the connection.
@@ -169,7 +173,7 @@ class Call(Generic[SendT, RecvT]):
         service, method = self._route
         request = encode_request(Request(service, method, payload, self._timeout_nano(), self._metadata))
         try:
-            self._stream_id, frame = connection.streams.open(self._cardinality, request)
+            self._stream_id, frame = connection.streams.open(self._cardinality, request, self._response_max)
         except OversizedMessageError as exc:
             raise GRPCError(Status.RESOURCE_EXHAUSTED, str(exc)) from exc
         except StreamClosedError as exc:

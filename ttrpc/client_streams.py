@@ -47,6 +47,8 @@ class ClientStreams:
         self._next_id = first_id
         #: The open streams, and whether the server may send several messages on each.
         self._streaming: dict[int, bool] = {}
+        #: The largest response frame that is looked at, for those open streams that have a limit of their own.
+        self._response_max: dict[int, int] = {}
 
     def __contains__(self, stream_id: int) -> bool:
         """Whether the stream has not yet ended."""
@@ -57,9 +59,10 @@ class ClientStreams:
         """Whether the connection would break off inside a frame if it ended now."""
         return self._parser.mid_frame
 
-    def open(self, cardinality: Cardinality, request: bytes) -> tuple[int, bytes]:
+    def open(self, cardinality: Cardinality, request: bytes, response_max: int = MESSAGE_MAX) -> tuple[int, bytes]:
         """Return the id of a new stream and the frame of its encoded request. The frames must be sent in this order.
 
+        A response frame with more than `response_max` bytes ends the stream with an error, and is not decoded.
         Raises OversizedMessageError, and StreamClosedError when the connection has used up its ids.
         """
         if len(request) > MESSAGE_MAX:
@@ -70,6 +73,8 @@ class ClientStreams:
         client_streaming, server_streaming = cardinality.value
         self._next_id += 2
         self._streaming[stream_id] = server_streaming
+        if response_max < MESSAGE_MAX:
+            self._response_max[stream_id] = response_max
         flags = REMOTE_OPEN if client_streaming else REMOTE_CLOSED if server_streaming else 0
         return stream_id, encode_frame(stream_id, REQUEST, flags, request)
 
@@ -86,6 +91,7 @@ class ClientStreams:
     def forget(self, stream_id: int) -> None:
         """Give up a stream; nothing happens if it has ended."""
         self._streaming.pop(stream_id, None)
+        self._response_max.pop(stream_id, None)
 
     def receive_data(self, data: bytes) -> list[Received]:
         """Take bytes from the server; return what they mean for open streams."""
@@ -107,6 +113,10 @@ class ClientStreams:
 
     def _on_response(self, frame: Frame) -> Received:
         stream_id = frame.stream_id
+        limit = self._response_max.get(stream_id, MESSAGE_MAX)
+        if len(frame.payload) > limit:
+            text = f"ttrpc: a response of {len(frame.payload)} bytes where at most {limit} are expected"
+            return self._end(stream_id, None, rpc_status(Status.RESOURCE_EXHAUSTED, text))
         try:
             status, payload = decode_response(frame.payload)
         except DecodeError as exc:
@@ -130,5 +140,5 @@ class ClientStreams:
         return self._end(stream_id, None, rpc_status(Status.INTERNAL, text))
 
     def _end(self, stream_id: int, payload: bytes | None, error: RpcStatus | None) -> Received:
-        del self._streaming[stream_id]
+        self.forget(stream_id)
         return Received(stream_id, payload, ended=True, error=error)

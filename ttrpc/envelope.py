@@ -13,6 +13,9 @@ from typing import NamedTuple
 
 from ttrpc.wire import decode_text, encode_bytes, encode_varint, fields, signed
 
+#: Details of a status that are kept; a peer may send millions.
+DETAILS_MAX = 64
+
 
 class Request(NamedTuple):
     """What a call asks for. `timeout_nano` is the time left, in nanoseconds; 0 means no deadline."""
@@ -96,26 +99,30 @@ def encode_error(status: RpcStatus) -> bytes:
 def decode_response(data: bytes) -> Response:
     """Return the `ttrpc.Response` in `data`; raise `DecodeError` when there is none."""
     status: RpcStatus | None = None
+    details: list[bytes] = []
     payload = b""
     for tag, value in fields(data):
         if tag == 0x12:
             payload = value
         elif tag == 0x0A:
-            status = _decode_status(value, status or RpcStatus())
-    return Response(status, payload)
+            status = _decode_status(value, status or RpcStatus(), details)
+    return Response(status and status._replace(details=tuple(details)), payload)
 
 
-def _decode_status(data: bytes, status: RpcStatus) -> RpcStatus:
-    """Return `status` with the fields in `data` merged in, as protobuf asks where a message comes in two parts."""
-    code, message, details = status
+def _decode_status(data: bytes, status: RpcStatus, details: list[bytes]) -> RpcStatus:
+    """Return `status` with the fields in `data` merged in, as protobuf asks where a message comes in two parts.
+
+    The details go to the end of `details`; beyond `DETAILS_MAX` they are dropped.
+    """
+    code, message, _ = status
     for tag, value in fields(data):
         if tag == 0x08:
             code = signed(value, 32)
         elif tag == 0x12:
             message = decode_text(value)
-        elif tag == 0x1A:
-            details = (*details, value)
-    return RpcStatus(code, message, details)
+        elif tag == 0x1A and len(details) < DETAILS_MAX:
+            details.append(value)
+    return RpcStatus(code, message, ())
 
 
 def _encode_pair(key: str, value: str) -> bytes:

@@ -79,9 +79,11 @@ class Server:
         """Return the protocol for one stream that the caller has connected and trusts, such as a `FdTransport`."""
         return self._connection(self._admit_given)
 
-    async def close(self, grace: float = GRACE_SECONDS) -> None:
+    async def close(self, grace: float = GRACE_SECONDS, farewell: float = 0.0) -> None:
         """Stop in order: accept nothing new, let handlers finish for `grace` seconds, cancel the rest, disconnect.
 
+        Before the last step clients have `farewell` seconds to hang up themselves, which they do when they have their
+        answers: where the machine is switched off next, nothing else shows that these have left it.
         Idempotent. Not to be awaited by a handler, which would wait for itself.
         """
         self._closing = True
@@ -94,12 +96,22 @@ class Server:
         try:
             if tasks and grace > 0:
                 await asyncio.wait(tasks, timeout=grace)
+            if farewell > 0:
+                await self._hung_up(connections, farewell)
         finally:
             for connection in connections:
                 connection.abandon_calls()
                 connection.close()
         for connection in connections:
             await connection.wait_closed()
+
+    async def _hung_up(self, connections: list[ServerConnection], timeout: float) -> None:
+        try:
+            async with asyncio.timeout(timeout):
+                for connection in connections:
+                    await connection.wait_closed()
+        except TimeoutError:
+            return
 
     def _connection(self, admit: Admit) -> ServerConnection:
         streams = ServerStreams(self._routes, self._streams_max)

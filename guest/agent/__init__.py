@@ -14,6 +14,7 @@ Glossary:
 - *layout*: where the agent keeps what on the guest's file system.
 
 From bottom to top: `kernel`, `reaper`, `spawn` (system calls and children) - `streams`, `terminal`, `process`,
-`container` (life of a process) - `ocispec` and its neighbours (pure translation) - `crun` - `manager`, `sandbox` (what
-the RPCs act on) - `rpc_*`, `service` (the RPCs) - `serial`, `vsock` (ways in) - `boot`, `main`.
+`container` (life of a process) - `ocispec` and its neighbours (pure translation) - `devices`, `storage` (what
+containers are given) - `crun` - `manager`, `sandbox` (what the RPCs act on) - `rpc_*`, `service` (the RPCs) -
+`serial`, `vsock` (ways in) - `boot`, `main`.
 """

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from guest.agent.cgroup import Cgroup
@@ -39,12 +40,21 @@ class State(enum.Enum):
 class Container:
     """A container that crun has made."""
 
-    def __init__(self, container_id: str, init: Process, cgroup: Cgroup, config: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        container_id: str,
+        init: Process,
+        cgroup: Cgroup,
+        config: dict[str, Any],
+        pci_addresses: Mapping[str, str] | None = None,
+    ) -> None:
         self.id = container_id
         self.init = init
         self.cgroup = cgroup
         #: The OCI config as crun got it.
         self.config = config
+        #: The guest's addresses of devices passed through, by the host's; for the environment of execs.
+        self.pci_addresses = pci_addresses or {}
         #: Held by what changes the container, never while waiting for a process.
         self.lock = asyncio.Lock()
         self._state = State.CREATED
@@ -97,6 +107,10 @@ class Container:
         if previous is not None:
             previous.streams.close()
         self._execs[process.exec_id] = process
+
+    def exec_ids(self) -> dict[int, str]:
+        """The ids of the execs that run, by their pid in the guest."""
+        return {process.pid: exec_id for exec_id, process in self._execs.items() if not process.ended}
 
     def close_streams(self) -> None:
         """Give up every process' streams."""

@@ -20,6 +20,9 @@ from ttrpc.server import Server
 
 #: Seconds that open calls may take to be answered when the machine ends.
 CLOSE_SECONDS = 1.0
+#: Seconds that hosts may take to fetch those answers. A virtio-serial port takes bytes long before the other side has
+#: them, and loses them when the machine is switched off.
+FAREWELL_SECONDS = 0.5
 
 
 def run(is_init: bool) -> None:
@@ -59,10 +62,11 @@ async def _serve_until_stopped(agent: Agent, group: asyncio.TaskGroup) -> None:
             gc.enable()
             log.info("ready after %.2f s of processor time", time.process_time())
             await agent.stopping.wait()
-            await server.close(CLOSE_SECONDS)
+            await server.close(CLOSE_SECONDS, FAREWELL_SECONDS)
     finally:
         for way in ways:
             way.cancel()
+        agent.work.end_background()
 
 
 def _stop_on_signals(agent: Agent) -> None:
@@ -73,7 +77,7 @@ def _stop_on_signals(agent: Agent) -> None:
 async def _serve_vsock(agent: Agent, server: Server) -> None:
     """Serve vsock where there is a device, or where somebody loaded it; loading it for nothing costs boot time."""
     sys = agent.layout.sys
-    await vsock.load_transport(agent.reaper, sys)
+    await vsock.load_transport(agent.reaper, sys, loopback=agent.options.developer)
     if not (vsock.has_device(sys) or os.path.isdir(f"{sys}/module/vsock")):
         return
     sock = vsock.listen(agent.options.port)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 
+from guest.agent.devices.registry import HANDLERS
 from guest.agent.hotplug import memory_block_size
 from guest.agent.layout import Layout
 from guest.agent.storage.registry import DRIVERS
@@ -13,6 +15,8 @@ from protos.lean.gen.grpc import AgentDetails, GuestDetailsResponse
 AGENT_VERSION = "0.1.0"
 #: The version of the agent's API, as Kata 4.1's agent reports it.
 API_VERSION = "0.0.1"
+#: Kata's name for "SetPolicy works"; its shim sends a policy only to an agent that says so.
+POLICY_FEATURE = "agent-policy"
 
 
 def guest_details(layout: Layout, mem_block_size: bool, mem_hotplug_probe: bool) -> GuestDetailsResponse:
@@ -23,9 +27,14 @@ def guest_details(layout: Layout, mem_block_size: bool, mem_hotplug_probe: bool)
         agent_details=AgentDetails(
             version=AGENT_VERSION,
             init_daemon=os.getpid() == 1,
-            device_handlers=[],
+            device_handlers=list(HANDLERS),
             storage_handlers=list(DRIVERS),
             supports_seccomp=os.path.exists(f"{layout.proc}/sys/kernel/seccomp/actions_avail"),
-            extra_features=[POSITION_FEATURE],
+            extra_features=[POSITION_FEATURE, *([POLICY_FEATURE] if has_policy_engine() else [])],
         ),
     )
+
+
+def has_policy_engine() -> bool:
+    """Whether the engine's package is there to be loaded (see `guest.agent.policy`)."""
+    return any(os.path.isdir(f"{path}/regopy") for path in sys.path if path)

@@ -1,30 +1,36 @@
-"""GetDiagnosticData: what helps to explain an end. A container's termination message, and the agent's own last words.
+"""GetDiagnosticData: what explains a container and its end. `log_type` is compared without case and punctuation.
 
-The termination message is the file that Kubernetes mounts into a container; a host without a shared file system can't
-read it otherwise. `log_type` is compared without case and punctuation.
+- `termination log`, as in Kata: the file that Kubernetes mounts into a container for its last message; a host without
+  a shared file system can't read it otherwise;
+- `agent log`, ours: the last lines of the agent's own log, in which no container is named;
+- `processes`, ours: what runs in a container, as a JSON list of the objects that `processes.listed` describes.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from guest.agent.beneath import open_path
 from guest.agent.errors import InvalidArgumentError, NotFoundError, failed
 from guest.agent.layout import Layout
+
+if TYPE_CHECKING:
+    from guest.agent.container import Container
 
 LIMIT = 4096
 PATH_ANNOTATION = "io.kubernetes.container.terminationMessagePath"
 DEFAULT_PATH = "/dev/termination-log"
 TERMINATION_LOG = "terminationlog"
 AGENT_LOG = "agentlog"
+PROCESSES = "processes"
 
 
 def kind_of(log_type: str) -> str:
-    """`TERMINATION_LOG` or `AGENT_LOG`; raises `InvalidArgumentError` for anything else."""
+    """`TERMINATION_LOG`, `AGENT_LOG` or `PROCESSES`; raises `InvalidArgumentError` for anything else."""
     kind = "".join(char for char in log_type.lower() if char.isalnum())
-    if kind not in (TERMINATION_LOG, AGENT_LOG):
+    if kind not in (TERMINATION_LOG, AGENT_LOG, PROCESSES):
         raise InvalidArgumentError(f"log type {log_type[:40]!r} is unknown")
     return kind
 
@@ -52,6 +58,15 @@ def _tail(path_fd: int) -> str:
     with open(f"/proc/self/fd/{path_fd}", "rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - LIMIT))
         return file.read(LIMIT).decode("utf-8", "replace")
+
+
+def process_list(container: Container, proc: str) -> str:
+    """What runs in the container, as JSON."""
+    import json
+
+    from guest.agent import processes
+
+    return json.dumps(processes.listed(container.cgroup.path, proc, container.exec_ids()))
 
 
 def agent_log(lines: Iterable[str]) -> str:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+from collections.abc import Sequence
 
-from guest.agent.errors import DeadlineError
+from guest.agent.errors import DeadlineError, FailedPreconditionError, InvalidArgumentError, failed
 from guest.agent.log import log
 
 _CPU = re.compile(r"cpu\d+")
 _BLOCK = re.compile(r"memory\d+")
 _POLL_SECONDS = 0.05
 MAX_CPUS = 4096
+MAX_PROBES = 4096
 
 
 async def online(sys: str, cpus: int, wait: bool, cpu_only: bool, timeout: float) -> None:
@@ -54,6 +56,21 @@ def online_memory(sys: str) -> int:
     directory = f"{sys}/devices/system/memory"
     states = [f"{directory}/{name}/state" for name in _entries(directory, _BLOCK)]
     return sum(_write(state, "online") for state in states if _read(state) == "offline")
+
+
+def probe_memory(sys: str, addresses: Sequence[int]) -> None:
+    """Have the kernel look for memory at physical addresses, one memory block each (MemHotplugByProbe)."""
+    probe = f"{sys}/devices/system/memory/probe"
+    if len(addresses) > MAX_PROBES:
+        raise InvalidArgumentError(f"{len(addresses)} memory addresses are too many")
+    if not os.path.exists(probe):
+        raise FailedPreconditionError("the guest's kernel learns of memory by ACPI, not by probing")
+    for address in addresses:
+        try:
+            with open(probe, "w", encoding="ascii") as file:
+                file.write(f"{address:#x}")
+        except OSError as error:
+            raise failed(f"probe memory at {address:#x}", error) from error
 
 
 def memory_block_size(sys: str) -> int:

@@ -1,7 +1,7 @@
 """System calls that Python's standard library doesn't have: mounts, namespaces, reaping, power.
 
 Thin: each function is one call of libc that raises `OSError` with the call's name. See mount(2), umount2(2),
-unshare(2), setns(2), prctl(2), reboot(2).
+unshare(2), setns(2), prctl(2), swapon(2), reboot(2).
 """
 
 from __future__ import annotations
@@ -67,6 +67,11 @@ def setns(fd: int, kind: int) -> None:
 def set_subreaper(enabled: bool = True) -> None:
     """Let orphans among the descendants become children of this process, which has to reap them."""
     _check(_libc.prctl(PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(enabled), 0, 0, 0), "prctl")
+
+
+def swap_on(path: str) -> None:
+    """Swap to what is at `path`, which mkswap has prepared."""
+    _check(_libc.swapon(path.encode(), 0), f"swapon {path}")
 
 
 def reboot(command: int) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 class Layout:
     """The agent's directories; the defaults are the guest's, tests give their own."""
 
-    __slots__ = ("cgroup", "proc", "shared_run", "state", "sys")
+    __slots__ = ("cgroup", "dev", "proc", "shared_run", "state", "sys")
 
     def __init__(
         self,
@@ -19,12 +19,14 @@ class Layout:
         cgroup: str = "/sys/fs/cgroup",
         proc: str = "/proc",
         sys: str = "/sys",
+        dev: str = "/dev",
     ) -> None:
         self.shared_run = shared_run
         self.state = state
         self.cgroup = cgroup
         self.proc = proc
         self.sys = sys
+        self.dev = dev
 
     @property
     def shared_containers(self) -> str:

@@ -17,6 +17,8 @@ from guest.agent.beneath import open_directory, open_path, remove_tree
 from guest.agent.cgroup import Cgroup
 from guest.agent.container import Container, State
 from guest.agent.crun import Crun, write_json
+from guest.agent.devices import mapping
+from guest.agent.devices.finder import DeviceFinder
 from guest.agent.errors import (
     AlreadyExistsError,
     DeadlineError,
@@ -37,8 +39,9 @@ from guest.agent.storage.table import StorageTable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from guest.agent.hooks import GuestHooks
     from guest.agent.process import Process as ContainerProcess
-    from protos.lean.gen.grpc import LinuxResources, Process, Spec, Storage
+    from protos.lean.gen.grpc import CreateContainerRequest, Device, LinuxResources, Process
 
 MAX_CONTAINERS = 512
 #: How long RemoveContainer waits for killed processes to be gone if the host names no time.
@@ -48,14 +51,26 @@ REMOVE_TIMEOUT = 30.0
 class ContainerManager:
     """All containers, by id."""
 
-    def __init__(self, layout: Layout, crun: Crun, launcher: Launcher, storages: StorageTable, oom: OomWatch) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        crun: Crun,
+        launcher: Launcher,
+        storages: StorageTable,
+        devices: DeviceFinder,
+        oom: OomWatch,
+    ) -> None:
         self._layout = layout
+        self._devices = devices
         self._crun = crun
         self._launcher = launcher
         self._storages = storages
         self._oom = oom
         self._containers: dict[str, Container] = {}
-        self._creating: set[str] = set()
+        #: Programs of the guest to run around each container, if the sandbox asked for them.
+        self.hooks: GuestHooks | None = None
+        #: Set when the creation has ended, one way or the other.
+        self._creating: dict[str, asyncio.Event] = {}
 
     @property
     def ids(self) -> list[str]:
@@ -73,35 +88,28 @@ class ContainerManager:
         """A process of a container; `NotFoundError` if there is none."""
         return self.get(container_id).process(exec_id)
 
-    async def create(
-        self, container_id: str, exec_id: str, spec: Spec | None, storages: Sequence[Storage], around: Surroundings
-    ) -> Container:
+    async def create(self, request: CreateContainerRequest, around: Surroundings) -> Container:
         """Make a container whose init waits to be started. Any failure leaves nothing behind."""
+        container_id = request.container_id
         if container_id in self._containers or container_id in self._creating:
             raise AlreadyExistsError(f"container {container_id} exists")
         if len(self._containers) + len(self._creating) >= MAX_CONTAINERS:
             raise ResourceExhaustedError(f"{MAX_CONTAINERS} containers exist")
-        self._creating.add(container_id)
+        self._creating[container_id] = asyncio.Event()
         try:
             async with AsyncExitStack() as undo:
-                container = await self._create(container_id, exec_id, spec, storages, around, undo)
+                container = await self._create(request, around, undo)
                 undo.pop_all()
             self._containers[container_id] = container
         finally:
-            self._creating.discard(container_id)
+            self._creating.pop(container_id).set()
         return container
 
-    async def _create(
-        self,
-        container_id: str,
-        exec_id: str,
-        spec: Spec | None,
-        storages: Sequence[Storage],
-        around: Surroundings,
-        undo: AsyncExitStack,
-    ) -> Container:
+    async def _create(self, request: CreateContainerRequest, around: Surroundings, undo: AsyncExitStack) -> Container:
+        container_id, spec = request.container_id, request.oci
         config = spec_json(spec, container_id, around)
-        await self._storages.attach_all(container_id, storages)
+        addresses = await self._add_devices(config, request.devices)
+        await self._storages.attach_all(container_id, request.storages)
         undo.push_async_callback(self._storages.release, container_id)
         _check_sources(config, self._layout)
         bundle = self._layout.bundle(container_id)
@@ -111,13 +119,29 @@ class ContainerManager:
         undo.push_async_callback(self._delete, container_id)
         process = config["process"]
         start = partial(self._start_init, container_id, bundle, process["args"])
-        init = await self._launcher.launch(exec_id or container_id, process, start)
-        container = Container(container_id, init, Cgroup(self._layout.container_cgroup(container_id)), config)
+        init = await self._launcher.launch(request.exec_id or container_id, process, start)
+        undo.callback(init.streams.close)
+        if self.hooks is not None:
+            await self.hooks.prestart(container_id, init.pid, bundle, config["annotations"])
+        cgroup = Cgroup(self._layout.container_cgroup(container_id))
+        container = Container(container_id, init, cgroup, config, addresses)
         self._oom.watch(container_id, container.cgroup.path)
         init.on_end(partial(self._oom.check, container_id))
         # In a shared pid namespace the others would outlive their init.
         init.on_end(container.cgroup.kill)
         return container
+
+    async def _add_devices(self, config: dict[str, Any], devices: Sequence[Device]) -> dict[str, str]:
+        """Put the devices into the config; returns the guest's PCI addresses by the host's."""
+        addresses: dict[str, str] = {}
+        if devices:
+            from guest.agent.devices import environment, registry
+
+            updates, addresses = await registry.find_all(devices, self._devices)
+            mapping.apply(config, updates)
+            config["process"]["env"] = environment.translate(config["process"]["env"], addresses)
+        mapping.guard(config, self._devices.root_numbers)
+        return addresses
 
     async def _start_init(
         self, container_id: str, bundle: str, program: list[str], stdio: Any, console: str | None
@@ -138,11 +162,18 @@ class ContainerManager:
             container.require(State.CREATED)
             await self._crun.start(container_id, container.config["process"]["args"])
             container.become(State.RUNNING)
+            if self.hooks is not None:
+                bundle = self._layout.bundle(container_id)
+                await self.hooks.poststart(container_id, container.init.pid, bundle, container.config["annotations"])
 
     async def exec(self, container_id: str, exec_id: str, process: Process | None) -> None:
         """Run a further process in a running container."""
         container = self.get(container_id)
         document = process_json(process, container.config["process"])
+        if container.pci_addresses:
+            from guest.agent.devices import environment
+
+            document["env"] = environment.translate(document["env"], container.pci_addresses)
         container.require(State.RUNNING)
         container.reserve(exec_id)
         file = f"{self._layout.bundle(container_id)}/exec-{os.urandom(8).hex()}.json"
@@ -196,6 +227,8 @@ class ContainerManager:
         """Set new limits; what the resources do not name stays."""
         container = self.get(container_id)
         document = resources_json(resources, online_cpus)
+        if "devices" in document:
+            document["devices"] += mapping.denials(self._devices.root_numbers)
         async with container.lock:
             container.require(State.CREATED, State.RUNNING, State.PAUSED)
             if document:
@@ -203,7 +236,12 @@ class ContainerManager:
                 await self._crun.update(container_id, write_json(file, document))
 
     async def remove(self, container_id: str, timeout: float = 0) -> None:
-        """Kill what runs in the container and take it away with its storages; 0 means the agent's own deadline."""
+        """Kill what runs in the container and take it away with its storages; 0 means the agent's own deadline.
+
+        A container that is still being made goes as soon as it is there: its host may have given up waiting for that.
+        """
+        if creation := self._creating.get(container_id):
+            await creation.wait()
         container = self.get(container_id)
         async with container.lock:
             if self._containers.get(container_id) is not container:
@@ -214,6 +252,9 @@ class ContainerManager:
             await self._crun.delete(container_id)
             del self._containers[container_id]
             container.close_streams()
+            if self.hooks is not None:
+                bundle = self._layout.bundle(container_id)
+                await self.hooks.poststop(container_id, bundle, container.config["annotations"])
             await self._storages.release(container_id)
             _remove_bundle(self._layout.bundle(container_id))
 

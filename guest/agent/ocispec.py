@@ -5,8 +5,9 @@ What differs from the host's spec, and why:
 - root file system and bind mounts are guest paths below Kata's shared tree, the sandbox' tree, or devices of the
   guest; nothing of the agent's own root is handed to a container;
 - ipc and uts namespaces are the sandbox', the network is the guest's own (so `net.` sysctls are the agent's to set),
-  mount and pid are new, pid is the sandbox' if it shares one;
-- the cgroup is `/kata/<id>`, of cgroup v2;
+  mount, cgroup and pid are new, pid is the sandbox' if it shares one;
+- the cgroup is `/kata/<id>`, of cgroup v2, and its namespace is made whether or not the host, which may have cgroup v1,
+  asks for it: programs look for their limits at the top of /sys/fs/cgroup;
 - only startContainer hooks are kept: the others run on the host;
 - annotations that would steer crun (`run.oci.*`) are dropped, for they come from the pod's author.
 """
@@ -145,7 +146,7 @@ def _linux(linux: Linux, container_id: str, around: Surroundings) -> Json:
         raise InvalidArgumentError(f"rootfsPropagation {linux.rootfs_propagation[:40]!r} is unknown")
     result: Json = {
         "cgroupsPath": cgroups_path(container_id),
-        "namespaces": _namespaces(linux, around),
+        "namespaces": _namespaces(around),
         "resources": resources_json(linux.resources, around.online_cpus),
         "devices": [_device(device) for device in linux.devices],
         "sysctl": {key: value for key, value in linux.sysctl.items() if not _is_network(key)},
@@ -159,16 +160,14 @@ def _linux(linux: Linux, container_id: str, around: Surroundings) -> Json:
     return result
 
 
-def _namespaces(linux: Linux, around: Surroundings) -> list[Json]:
-    result: list[Json] = [
+def _namespaces(around: Surroundings) -> list[Json]:
+    return [
         {"type": "mount"},
+        {"type": "cgroup"},
         {"type": "ipc", "path": around.ipc},
         {"type": "uts", "path": around.uts},
         {"type": "pid", "path": around.pid} if around.pid else {"type": "pid"},
     ]
-    if any(namespace.type == "cgroup" for namespace in linux.namespaces):
-        result.append({"type": "cgroup"})
-    return result
 
 
 def _device(device: LinuxDevice) -> Json:

@@ -74,11 +74,15 @@ class SandboxRpcs(AgentRpcs):
         """Prometheus' text."""
         from guest.agent import metrics
 
-        return Metrics(metrics=metrics.render(self.agent.layout.proc))
+        self.agent.scrapes += 1
+        return Metrics(metrics=metrics.render(self.agent.scrapes, self.agent.layout.proc))
 
     async def get_diagnostic_data(self, message: GetDiagnosticDataRequest) -> GetDiagnosticDataResponse:
-        """A container's termination message, or the agent's last log lines."""
-        if diagnostics.kind_of(message.log_type) == diagnostics.AGENT_LOG:
+        """A container's termination message or processes, or the agent's last log lines."""
+        kind = diagnostics.kind_of(message.log_type)
+        if kind == diagnostics.AGENT_LOG:
             return GetDiagnosticDataResponse(data=diagnostics.agent_log(self.agent.console.lines))
         container = self.agent.containers.get(container_id(message.container_id))
+        if kind == diagnostics.PROCESSES:
+            return GetDiagnosticDataResponse(data=diagnostics.process_list(container, self.agent.layout.proc))
         return GetDiagnosticDataResponse(data=diagnostics.termination_message(container.config, self.agent.layout))

@@ -15,13 +15,12 @@ from guest.agent.errors import (
     FailedPreconditionError,
     InvalidArgumentError,
     RpcError,
-    UnimplementedError,
     failed,
 )
 from guest.agent.layout import Layout
 from guest.agent.log import log
 from guest.agent.manager import ContainerManager
-from guest.agent.names import container_id, hostname
+from guest.agent.names import absolute_path, container_id, hostname
 from guest.agent.namespaces import SharedNamespaces
 from guest.agent.ociresources import cpu_set
 from guest.agent.ocispec import Surroundings
@@ -29,6 +28,7 @@ from guest.agent.reaper import Reaper
 from guest.agent.storage.table import SANDBOX, StorageTable
 
 if TYPE_CHECKING:
+    from guest.agent.hooks import GuestHooks
     from protos.lean.gen.grpc import CreateContainerRequest, CreateSandboxRequest
 
 MAX_DNS_LINES = 64
@@ -59,8 +59,7 @@ class Sandbox:
         if self._is_claimed:
             raise AlreadyExistsError("the sandbox exists")
         dns = resolv_conf(request.dns)
-        if request.guest_hook_path:
-            raise UnimplementedError("guest hooks are not supported")
+        hooks = absolute_path(request.guest_hook_path, "guest hook path") if request.guest_hook_path else ""
         name = hostname(request.hostname) if request.hostname else ""
         if request.sandbox_id:
             container_id(request.sandbox_id)
@@ -68,6 +67,8 @@ class Sandbox:
         try:
             async with AsyncExitStack() as undo:
                 await self._set_up(request, name, dns, undo)
+                if hooks:
+                    self._containers.hooks = _guest_hooks(hooks, self._reaper)
                 undo.pop_all()
         except BaseException:
             self._is_claimed = False
@@ -111,9 +112,7 @@ class Sandbox:
             hostname=self._hostname,
             online_cpus=self.online_cpus(),
         )
-        return await self._containers.create(
-            request.container_id, request.exec_id, request.oci, request.storages, around
-        )
+        return await self._containers.create(request, around)
 
     def _pid_namespace(self) -> str:
         """The shared pid namespace; empty for the first container that shares, whose init (a pod's pause) holds it.
@@ -143,6 +142,12 @@ class Sandbox:
         await self._storages.release_everything()
         self._namespaces.remove()
         self._is_up = False
+
+
+def _guest_hooks(directory: str, reaper: Reaper) -> GuestHooks:
+    from guest.agent.hooks import GuestHooks
+
+    return GuestHooks(directory, reaper)
 
 
 def resolv_conf(lines: list[str]) -> str:

@@ -55,6 +55,7 @@ class OutputStream:
             missed = self._missed(position)
             if missed:
                 return missed[:limit]
+            self._last = b""
             self._last = await self._next(min(limit, MAX_READ))
             self._given += len(self._last)
             return self._last

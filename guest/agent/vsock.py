@@ -20,18 +20,22 @@ from guest.agent.reaper import Reaper
 HOST_CID = 2
 LOCAL_CID = 1
 TRANSPORT_MODULE = "vmw_vsock_virtio_transport"
+LOOPBACK_MODULE = "vsock_loopback"
 #: The virtio device id of a socket device (virtio specification, "Socket Device").
 _VIRTIO_SOCKET = "0x0013"
 _BACKLOG = 16
+#: Seconds after a failed accept, such as one for want of descriptors.
+_RETRY_SECONDS = 0.5
 
 
-async def load_transport(reaper: Reaper, sys: str = "/sys") -> None:
-    """Load the driver if there is a device and no driver for it yet."""
-    if has_device(sys) and not os.path.isdir(f"{sys}/module/{TRANSPORT_MODULE}"):
-        try:
-            await modules.load(TRANSPORT_MODULE, [], reaper)
-        except RpcError as error:
-            log.warning("vsock: %s", error)
+async def load_transport(reaper: Reaper, sys: str = "/sys", loopback: bool = False) -> None:
+    """Load the driver if there is a device and no driver for it yet; `loopback`: the one that needs no device, too."""
+    for name, is_wanted in ((TRANSPORT_MODULE, has_device(sys)), (LOOPBACK_MODULE, loopback)):
+        if is_wanted and not os.path.isdir(f"{sys}/module/{name}"):
+            try:
+                await modules.load(name, [], reaper)
+            except RpcError as error:
+                log.warning("vsock: %s", error)
 
 
 def has_device(sys: str) -> bool:
@@ -67,7 +71,12 @@ async def serve(
     """Accept sessions from the CIDs in `allowed` for ever."""
     loop = asyncio.get_running_loop()
     while True:
-        connection, peer = await loop.sock_accept(sock)
+        try:
+            connection, peer = await loop.sock_accept(sock)
+        except OSError as error:
+            log.warning("vsock: %s", error.strerror or error)
+            await asyncio.sleep(_RETRY_SECONDS)
+            continue
         if peer[0] not in allowed:
             log.warning("refused a session from vsock CID %s", peer[0])
             connection.close()

@@ -18,6 +18,7 @@ class Work:
 
     def __init__(self, group: asyncio.TaskGroup) -> None:
         self._group = group
+        self._background: set[asyncio.Task[None]] = set()
 
     async def finish(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """The coroutine's result or error; cancelling the caller does not cancel the coroutine."""
@@ -25,6 +26,18 @@ class Work:
         result.add_done_callback(_retrieve)
         self._group.create_task(_deliver(coroutine, result))
         return await asyncio.shield(result)
+
+    def background(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start what goes on until it is cancelled; it must raise nothing, for an error would end the agent."""
+        task = self._group.create_task(coroutine)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+    def end_background(self) -> None:
+        """Cancel what still goes on in the background: the task group waits for it otherwise."""
+        for task in self._background:
+            task.cancel()
 
 
 async def _deliver(coroutine: Coroutine[Any, Any, T], result: asyncio.Future[T]) -> None:

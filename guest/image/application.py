@@ -18,6 +18,9 @@ SOURCES = ("guest/__init__.py", "guest/agent", "ttrpc", "protos/__init__.py", "p
 UNWANTED = ("protos/lean/generator",)
 # grpclib brings the types of RPC errors and cardinalities; the rest of it needs HTTP/2 and is not used in the guest.
 GRPCLIB = ("__init__.py", "const.py", "exceptions.py")
+# The policy engine: Python's side of rego-cpp, its library, and the libraries that its wheel brings.
+ENGINE = "regopy"
+ENGINE_SUFFIXES = (".py", ".so")
 
 
 def project_root() -> Path:
@@ -26,11 +29,12 @@ def project_root() -> Path:
 
 
 def sources(project: Path) -> dict[str, bytes]:
-    """Return the sources by their path below HOME. Raises BuildError if one of them is missing."""
+    """Return the agent's files by their path below HOME. Raises BuildError if one of them is missing."""
     found: dict[str, bytes] = {}
     for name in SOURCES:
         found |= _read(project, project / name)
-    found |= {f"grpclib/{name}": _bytes(_grpclib() / name) for name in GRPCLIB}
+    found |= {f"grpclib/{name}": _bytes(_installed("grpclib") / name) for name in GRPCLIB}
+    found |= _engine(_installed(ENGINE))
     if ENTRY not in found:
         raise BuildError(f"{project / ENTRY} is missing: without the agent there is no guest")
     return dict(sorted(found.items()))
@@ -44,10 +48,17 @@ def _read(project: Path, path: Path) -> dict[str, bytes]:
     return {name: _bytes(file) for name, file in named.items() if not name.startswith(UNWANTED)}
 
 
-def _grpclib() -> Path:
-    spec = importlib.util.find_spec("grpclib")
+def _engine(package: Path) -> dict[str, bytes]:
+    """Return the files of the engine: its package, and the directory of libraries that its wheel put beside it."""
+    own = [path for path in sorted(package.iterdir()) if path.suffix in ENGINE_SUFFIXES]
+    brought = sorted((package.parent / f"{ENGINE}.libs").iterdir())
+    return {path.relative_to(package.parent).as_posix(): _bytes(path) for path in (*own, *brought)}
+
+
+def _installed(name: str) -> Path:
+    spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
-        raise BuildError("grpclib is not installed here: run the builder in the project's environment")
+        raise BuildError(f"{name} is not installed here: run the builder in the project's environment")
     return Path(spec.origin).parent
 
 

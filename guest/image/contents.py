@@ -23,11 +23,15 @@ PROGRAMS = (
     "usr/sbin/mke2fs",
     "usr/sbin/resize2fs",
     "usr/sbin/tc",
+    "usr/sbin/xtables-nft-multi",
 )
 CONFIGURATION = ("etc/mke2fs.conf",)
 LOADER = "usr/lib64/ld-linux-x86-64.so.2"
 LIBRARY_DIRECTORY = "usr/lib/x86_64-linux-gnu"
 PYTHON_LIBRARY = f"usr/lib/{PYTHON}"
+
+# iptables loads one for each match and target that a rule names; arptables and ebtables are not served.
+XTABLES_EXTENSIONS = tuple(f"{LIBRARY_DIRECTORY}/xtables/{kind}_*.so" for kind in ("libip6t", "libipt", "libxt"))
 
 # busybox' programs with a name of their own: for the debug console, for hooks, and modprobe for the kernel itself.
 APPLETS = (
@@ -72,22 +76,28 @@ def is_python(path: str) -> bool:
     return path.endswith((".py", ".so")) and not any(fnmatchcase(rest, rule) for rule in PYTHON_UNWANTED)
 
 
+def is_extension(path: str) -> bool:
+    """Return whether `path` is an extension of iptables."""
+    return any(fnmatchcase(path, rule) for rule in XTABLES_EXTENSIONS)
+
+
 def is_wanted(path: str) -> bool:
     """Return whether a packaged file is worth unpacking: wanted, or a library that may turn out to be needed."""
-    return path in PROGRAMS or path in CONFIGURATION or is_python(path) or is_library(path)
+    return path in PROGRAMS or path in CONFIGURATION or is_python(path) or is_extension(path) or is_library(path)
 
 
-def select(packaged: tree.Tree) -> tree.Tree:
+def select(packaged: tree.Tree, beside: tree.Tree | None = None) -> tree.Tree:
     """Return the part of the unpacked packages that the image gets.
 
-    Raises BuildError if a program is missing, or a library that something in the image is linked with.
+    `beside` is what comes from elsewhere, and may bring libraries of its own. Raises BuildError if a program is
+    missing, or a library that something in the image is linked with.
     """
     missing = [path for path in (*PROGRAMS, *CONFIGURATION) if path not in packaged]
     if missing:
         raise BuildError(f"the packages do not contain {', '.join(missing)}")
     chosen = {path: node for path, node in packaged.items() if not is_library(path)}
     libraries = {path: node for path, node in packaged.items() if is_library(path)}
-    for path in library_closure(chosen, libraries):
+    for path in library_closure({**chosen, **(beside or {})}, libraries):
         chosen[path] = libraries[path]
     return chosen
 
@@ -95,15 +105,16 @@ def select(packaged: tree.Tree) -> tree.Tree:
 def library_closure(programs: Mapping[str, tree.Node], libraries: tree.Tree) -> set[str]:
     """Return the paths in `libraries`, links included, that `programs` and those libraries themselves are linked with.
 
-    Raises BuildError for a library that is needed and not there.
+    A library that is among `programs` is found there (by a run path). Raises BuildError for one that is not there.
     """
     needed = {LOADER}
+    brought = {posixpath.basename(path) for path in programs}
     queue = [(LOADER, name) for name in _needs(LOADER, libraries)]
     queue += [(path, name) for path in sorted(programs) for name in _needs(path, programs)]
     while queue:
         by, name = queue.pop()
         path = LOADER if name == posixpath.basename(LOADER) else f"{LIBRARY_DIRECTORY}/{name}"
-        if path not in needed:
+        if path not in needed and name not in brought:
             if path not in libraries:
                 raise BuildError(f"{by} needs {name}, which no package brings")
             needed.add(path)

@@ -18,6 +18,7 @@ from guest.image import elf
 BOOT_MODULES = (
     "virtio_pci",  # the bus of every device below
     "virtio_blk",  # the root image
+    "crc32c_generic",  # its checksum, which only cloud kernels have built in
     "erofs",  # its file system
     "virtio_console",  # the agent's channel where there is no vsock
     "virtio_rng",  # seeds getrandom() where the CPU has no RDRAND
@@ -29,6 +30,7 @@ BOOT_MODULES = (
 
 # What the image carries for modprobe and for the kernel's own requests: paths below /lib/modules/<release>/.
 IMAGE_MODULES = (
+    "kernel/drivers/acpi/nfit/*",
     "kernel/drivers/block/loop.ko",
     "kernel/drivers/block/virtio_blk.ko",
     "kernel/drivers/char/hw_random/virtio-rng.ko",
@@ -54,7 +56,9 @@ IMAGE_MODULES = (
     "kernel/drivers/ptp/*",
     "kernel/drivers/scsi/sd_mod.ko",
     "kernel/drivers/scsi/virtio_scsi.ko",
+    "kernel/drivers/vfio/*",
     "kernel/drivers/virtio/*",
+    "kernel/fs/9p/*",  # not in cloud kernels
     "kernel/fs/btrfs/*",
     "kernel/fs/erofs/*",
     "kernel/fs/fat/*",
@@ -65,6 +69,7 @@ IMAGE_MODULES = (
     "kernel/fs/squashfs/*",
     "kernel/fs/xfs/*",
     "kernel/net/8021q/*",
+    "kernel/net/9p/*",
     "kernel/net/bridge/*",
     "kernel/net/core/*",
     "kernel/net/ipv4/*",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,7 +30,10 @@ PACKAGES = (
     "crun",  # the OCI runtime
     "e2fsprogs",  # mke2fs and resize2fs for block storage
     "iproute2",  # ip and tc
+    "iptables",  # GetIPTables and SetIPTables
     f"lib{PYTHON}-stdlib",
+    "libatomic1",  # this and the next: what the policy engine is linked with
+    "libstdc++6",
     f"{PYTHON}-minimal",
 )
 
@@ -108,10 +112,10 @@ class Apt:
         self._prepare()
         self._run("apt-get", ["-qq", "update"], _UPDATE_SECONDS)
         wanted = list(self._request.packages)
-        files = file_names(self._get(["--print-uris", "install", *wanted], _QUERY_SECONDS))
+        files = self._files("install", *wanted)
         self._get(["--yes", "--download-only", "install", *wanted], _DOWNLOAD_SECONDS)
         kernel = self._kernel_package()
-        files += file_names(self._get(["--print-uris", "download", kernel], _QUERY_SECONDS))
+        files += self._files("download", kernel)
         self._get(["download", kernel], _DOWNLOAD_SECONDS)
         packages = tuple(sorted((self._package(name) for name in files), key=lambda package: package.name))
         self._forget_others(packages)
@@ -157,12 +161,19 @@ class Apt:
         }
         return [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
 
-    def _run(self, tool: str, arguments: Sequence[str], timeout: float) -> str:
+    def _run(self, tool: str, arguments: Sequence[str], timeout: float, directory: Path | None = None) -> str:
         argv = [tool, *self._options(), *arguments]
-        return tools.run(argv, timeout=timeout, cwd=self.archives).decode(errors="replace")
+        return tools.run(argv, timeout=timeout, cwd=directory or self.archives).decode(errors="replace")
 
     def _get(self, arguments: Sequence[str], timeout: float) -> str:
         return self._run("apt-get", ["-qq", *arguments], timeout)
+
+    def _files(self, *arguments: str) -> list[str]:
+        """Return what apt would fetch from scratch: it does not name what is in its archives, or where it stands."""
+        with tempfile.TemporaryDirectory(dir=self.root) as empty:
+            (Path(empty) / "partial").mkdir()
+            options = ["-o", f"Dir::Cache::archives={empty}", "--print-uris"]
+            return file_names(self._run("apt-get", ["-qq", *options, *arguments], _QUERY_SECONDS, Path(empty)))
 
     def _kernel_package(self) -> str:
         shown = self._run("apt-cache", ["show", "--no-all-versions", self._request.kernel], _QUERY_SECONDS)

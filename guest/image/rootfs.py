@@ -16,13 +16,14 @@ _UUID = "6b617461-0000-4000-8000-696d61676500"
 _COMPILE_SECONDS = 120
 _PACK_SECONDS = 120
 
-# Imports every module of the agent, so that a missing one fails the build and not the first boot.
+# Imports every module of the agent and the policy engine, so that a missing one fails the build and not the first boot.
 _CHECK = """
 import importlib, pkgutil, sys
 sys.path.append(sys.argv[1])
 import guest.agent
 for module in pkgutil.walk_packages(guest.agent.__path__, "guest.agent."):
     importlib.import_module(module.name)
+import regopy
 """
 
 
@@ -44,7 +45,7 @@ def assemble(packaged: tree.Tree, kernel: tree.Tree, sources: Mapping[str, bytes
     code = {f"{application.HOME}/{path}": tree.file(data) for path, data in sources.items()}
     return {
         **skeleton.nodes(),
-        **contents.select(packaged),
+        **contents.select(packaged, code),
         **kernel,
         **code,
         # Not .py while the rest is compiled: python runs this one by its path, from source.

@@ -38,6 +38,12 @@ LINKS = {
     "etc/mtab": "../proc/self/mounts",
     "etc/resolv.conf": "../run/resolv.conf",
     "usr/bin/python3": PYTHON,
+    "usr/sbin/ip6tables": "xtables-nft-multi",
+    "usr/sbin/ip6tables-restore": "xtables-nft-multi",
+    "usr/sbin/ip6tables-save": "xtables-nft-multi",
+    "usr/sbin/iptables": "xtables-nft-multi",
+    "usr/sbin/iptables-restore": "xtables-nft-multi",
+    "usr/sbin/iptables-save": "xtables-nft-multi",
     "usr/sbin/mkfs.ext4": "mke2fs",
     "var/run": "../run",
 }

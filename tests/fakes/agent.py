@@ -32,6 +32,7 @@ from protos.gen import grpc as pb
 from protos.gen import types
 from tests.fakes.agent_guest import FakeContainer, FakeProcess, Script
 from tests.fakes.agent_service import FakeAgentService, FakeHealth
+from tests.fakes.guest_files import GuestFiles
 from ttrpc.fdtransport import FdTransport
 from ttrpc.server import Server
 
@@ -51,6 +52,8 @@ class Fault:
     error: GRPCError | None = None
     #: A reply in place of the right one, or a function from request to reply.
     answer: Any = None
+    #: Every connection is cut when the call has been carried out, before its answer.
+    loses_answer: bool = False
     #: How many more calls it holds for; None: all.
     times: int | None = None
 
@@ -60,6 +63,8 @@ class FakeAgent:
 
     def __init__(self, path: Path, *, kind: str = "unix", noise: bytes = b"", mute: bool = False) -> None:
         """Listen at `path`. `noise` is sent before the handshake's answer; `mute`: there is no answer at all."""
+        #: Whether it knows nothing that Kata's agent does not.
+        self.is_stock = False
         assert kind in {"unix", "serial", "hvsock"}
         self.path = path
         self.kind = kind
@@ -73,6 +78,7 @@ class FakeAgent:
         self.interfaces: list[types.Interface] = []
         self.routes: list[types.Route] = []
         self.entropy = bytearray()
+        self.files = GuestFiles()
         self.clock: tuple[int, int] | None = None
         #: The ports that hybrid vsock clients asked for.
         self.ports: list[int] = []
@@ -240,6 +246,10 @@ class FakeAgent:
         """Answer with `reply`, a message or a function that makes one of the request, in place of the truth."""
         self._faults[rpc] = Fault(answer=reply, times=times)
 
+    def lose_answer(self, rpc: str, *, times: int | None = 1) -> None:
+        """Do what is asked, and cut every connection in place of the answer."""
+        self._faults[rpc] = Fault(loses_answer=True, times=times)
+
     def release(self, rpc: str | None = None) -> None:
         """Take back the faults of one RPC, or all; blocked calls go on."""
         for name in [rpc] if rpc else list(self._faults):
@@ -269,7 +279,10 @@ class FakeAgent:
                 raise fault.error
             if fault.answer is not None:
                 return fault.answer(request) if callable(fault.answer) else fault.answer
-        return await method(request)
+        reply = await method(request)
+        if fault is not None and fault.loses_answer:
+            self.drop()
+        return reply
 
     # What a process does
 

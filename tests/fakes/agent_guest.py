@@ -17,6 +17,8 @@ class Stream:
 
     def __init__(self, data: bytes = b"") -> None:
         self._data = bytearray(data)
+        self._given = 0
+        self._last = b""
         self._ended = False
         self._changed = asyncio.Event()
 
@@ -30,14 +32,17 @@ class Stream:
         self._ended = True
         self._changed.set()
 
-    async def read(self, length: int) -> bytes:
-        """At most `length` bytes, as soon as there are some; empty at the end."""
+    async def read(self, length: int, position: int | None = None) -> bytes:
+        """At most `length` bytes as soon as there are some, empty at the end; first what was missed, by `position`."""
+        if position is not None and position < self._given:
+            return self._last[position - self._given :][:length]
         while not self._data and not self._ended:
             self._changed.clear()
             await self._changed.wait()
-        data = bytes(self._data[:length])
+        self._last = bytes(self._data[:length])
+        self._given += len(self._last)
         del self._data[:length]
-        return data
+        return self._last
 
 
 @dataclass

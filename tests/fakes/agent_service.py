@@ -48,6 +48,7 @@ class FakeAgentService(pb.AgentServiceBase):
 
     async def get_guest_details(self, message: pb.GuestDetailsRequest) -> pb.GuestDetailsResponse:
         details = pb.AgentDetails(version="fake-1.0", init_daemon=True, supports_seccomp=True)
+        details.extra_features = [] if self.agent.is_stock else ["stream-position"]
         return pb.GuestDetailsResponse(mem_block_size_bytes=128 << 20, agent_details=details)
 
     async def reseed_random_dev(self, message: pb.ReseedRandomDevRequest) -> wellknown.Empty:
@@ -59,6 +60,19 @@ class FakeAgentService(pb.AgentServiceBase):
         return wellknown.Empty()
 
     async def online_cpu_mem(self, message: pb.OnlineCpuMemRequest) -> wellknown.Empty:
+        return wellknown.Empty()
+
+    async def copy_file(self, message: pb.CopyFileRequest) -> wellknown.Empty:
+        await self.agent.files.copy_file(
+            path=message.path,
+            file_size=message.file_size,
+            file_mode=message.file_mode,
+            dir_mode=message.dir_mode,
+            uid=message.uid,
+            gid=message.gid,
+            offset=message.offset,
+            data=message.data,
+        )
         return wellknown.Empty()
 
     async def get_oom_event(self, message: pb.GetOomEventRequest) -> pb.OomEvent:
@@ -130,21 +144,27 @@ class FakeAgentService(pb.AgentServiceBase):
 
     # Streams
 
+    def _position(self, message: pb.ReadStreamRequest | pb.WriteStreamRequest) -> int | None:
+        """A stock agent skips the field."""
+        return None if self.agent.is_stock else message.position
+
     async def read_stdout(self, message: pb.ReadStreamRequest) -> pb.ReadStreamResponse:
         process = self.agent.process(message.container_id, message.exec_id)
-        return pb.ReadStreamResponse(data=await process.stdout.read(message.len))
+        return pb.ReadStreamResponse(data=await process.stdout.read(message.len, self._position(message)))
 
     async def read_stderr(self, message: pb.ReadStreamRequest) -> pb.ReadStreamResponse:
         process = self.agent.process(message.container_id, message.exec_id)
-        return pb.ReadStreamResponse(data=await process.stderr.read(message.len))
+        return pb.ReadStreamResponse(data=await process.stderr.read(message.len, self._position(message)))
 
     async def write_stdin(self, message: pb.WriteStreamRequest) -> pb.WriteStreamResponse:
         process = self.agent.process(message.container_id, message.exec_id)
         if process.stdin_closed:
             raise GRPCError(Status.FAILED_PRECONDITION, "standard input is closed")
-        process.stdin += message.data
+        position = self._position(message)
+        data = message.data if position is None else message.data[len(process.stdin) - position :]
+        process.stdin += data
         if process.echo:
-            process.stdout.write(message.data)
+            process.stdout.write(data)
         return pb.WriteStreamResponse(len=len(message.data))
 
     async def close_stdin(self, message: pb.CloseStdinRequest) -> wellknown.Empty:

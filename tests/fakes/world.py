@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-from tests.fakes.vm import FakeVm
 
 from sandbox.interface import CreateRequest, StdioUris
+from sandbox.plan import SandboxPlan
 from sandbox.sandbox import Sandbox
+from sandbox.sharing.directory import SharedDirectory
+from sandbox.sharing.share import Share
+from sandbox.sharing.virtiofs import VirtioFsPlan, VirtioFsShare
 from tests.fakes.agent import FakeAgent
+from tests.fakes.vm import FakeVm
 
 PATIENCE = 5.0
 
@@ -48,11 +52,12 @@ class FakeStdio:
 
 
 class FakeVirtiofsd:
-    """A virtiofsd that does nothing until it is killed."""
+    """A virtiofsd that does nothing until it is ended."""
 
     def __init__(self) -> None:
         self.pid = 0
         self.exit_reason: str | None = None
+        self._reason = "virtiofsd was killed by SIGKILL"
         self._ended = anyio.Event()
 
     async def start(self, timeout: float) -> None:
@@ -60,7 +65,13 @@ class FakeVirtiofsd:
 
     async def wait(self) -> str:
         await self._ended.wait()
-        return "virtiofsd was killed by SIGKILL"
+        return self._reason
+
+    def end(self, reason: str, *, by_itself: bool) -> None:
+        """End it; when not by itself, then because QEMU hung up."""
+        self._reason = reason
+        self.exit_reason = reason if by_itself else None
+        self._ended.set()
 
     def kill(self) -> None:
         self._ended.set()
@@ -84,10 +95,11 @@ class World:
         self.stdio[uris.stdout or container_id] = stdio
         return stdio
 
-    def bundle(self, container_id: str, kind: str | None = None, **spec: Any) -> CreateRequest:
+    def bundle(self, container_id: str, kind: str | None = None, pod: str | None = None, **spec: Any) -> CreateRequest:
         path = self.tmp / "bundles" / container_id
         (path / "rootfs").mkdir(parents=True)
-        annotations = {"io.kubernetes.cri.container-type": kind, "io.kubernetes.cri.sandbox-id": "s1"} if kind else {}
+        pod = pod or self.sandbox.identity.sandbox_id
+        annotations = {"io.kubernetes.cri.container-type": kind, "io.kubernetes.cri.sandbox-id": pod} if kind else {}
         base = {
             "ociVersion": "1.0.2",
             "root": {"path": "rootfs"},
@@ -102,6 +114,12 @@ class World:
         self.agent.on_start("c1", **script)
         await self.sandbox.create(self.bundle("c1"), PATIENCE)
         await self.sandbox.start("c1", "")
+
+    def share(self, plan: SandboxPlan) -> Share:
+        """The real share of a plan, with a fake virtiofsd."""
+        if isinstance(plan.sharing, VirtioFsPlan):
+            return VirtioFsShare(SharedDirectory(plan.sharing.daemon.shared_dir), self.virtiofsd)
+        return plan.sharing.make(lambda pid: None)
 
     def names(self) -> list[str]:
         return [type(event).__name__ for event in self.events]

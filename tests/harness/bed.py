@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.harness import cni, covered_daemon, paths
+from tests.harness import cni, paths
 from tests.harness.command import CommandError, run
 from tests.harness.containerd import Containerd
 from tests.harness.containerd_config import ContainerdPaths, render
+from tests.harness.covered import DATA_VARIABLE, SETTINGS_VARIABLE, launcher_text
 from tests.harness.ctr import Ctr
 from tests.harness.images import BUSYBOX, PAUSE, standard_archive
 from tests.harness.inventory import STANDING, STANDING_CGROUPS, Scope
@@ -22,6 +23,10 @@ from tests.harness.runtimes import KATA, Runtime
 
 #: Namespaces the images are imported into: ctr's and CRI's.
 NAMESPACES = ("default", "k8s.io")
+
+
+#: Prefix of the abstract sockets by which beds know of each other.
+_LOCK = "kata-bed:"
 
 
 class BedError(Exception):
@@ -56,7 +61,8 @@ class Bed:
     def scope(self) -> Scope:
         """Where this bed may leave something."""
         expected = frozenset({self.containerd.pid}) if self.containerd.pid else frozenset[int]()
-        return Scope((self.containerd.reaper_pid,), expected, self.directory, self.network.bridge)
+        alone = not other_beds(self.directory)
+        return Scope((self.containerd.reaper_pid,), expected, self.directory, self.network.bridge, alone)
 
     def leak_check(self) -> LeakCheck:
         """A check that compares later moments with this one."""
@@ -73,7 +79,7 @@ def open_bed(
 ) -> Iterator[Bed]:
     """A bed below `build/bed/<name>` whose kata handler uses `configuration`; ends with everything it ran.
 
-    A `covered` one records the coverage of the shim's daemons next to `COVERAGE_FILE`. `containerd.log` stays for a
+    A `covered` one records the coverage of its shims next to `COVERAGE_FILE`. `containerd.log` stays for a
     person to read. Raises `BedError` if a bed of that name is in use, or can't be made.
     """
     directory = paths.BEDS / name
@@ -119,41 +125,46 @@ def _make_containerd(
 
 
 def _covered_shim(directory: Path) -> Path:
-    """A directory with a launcher like the private installation's, whose daemons record their coverage."""
+    """A directory with a launcher like the private installation's, whose shims record their coverage."""
     launcher = directory / "bin" / paths.SHIM.name
     launcher.parent.mkdir()
-    text = paths.SHIM.read_text()
-    launcher.write_text(text.replace("main(sys.argv[1:])", f"main(sys.argv[1:], {covered_daemon.__file__!r})"))
+    launcher.write_text(launcher_text(str(paths.BUILD / "venv" / "bin" / "python"), str(paths.PROJECT)))
     launcher.chmod(0o755)
     return launcher.parent
 
 
 def _coverage_environment() -> dict[str, str]:
     return {
-        covered_daemon.DATA_VARIABLE: os.environ["COVERAGE_FILE"],
-        covered_daemon.SETTINGS_VARIABLE: str(paths.PROJECT / "pyproject.toml"),
+        DATA_VARIABLE: os.environ["COVERAGE_FILE"],
+        SETTINGS_VARIABLE: str(paths.PROJECT / "pyproject.toml"),
     }
 
 
 @contextmanager
 def _exclusive(directory: Path) -> Iterator[None]:
-    """Hold the bed's lock, which goes with this process."""
+    """Hold the bed: an abstract UNIX socket named after it, which goes with this process and which all beds see."""
     directory.mkdir(parents=True, exist_ok=True)
-    with (directory / "lock").open("w") as lock:
+    with socket.socket(socket.AF_UNIX) as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock.bind(f"\0{_LOCK}{directory}")
         except OSError as error:
             raise BedError(f"{directory} is in use by another run: wait for it, or end it") from error
         yield
 
 
+def other_beds(directory: Path) -> list[str]:
+    """The beds beside the one in `directory` that are in use on this machine now, of this project or another copy."""
+    names = (line.partition(f"@{_LOCK}")[2] for line in Path("/proc/net/unix").read_text().splitlines())
+    return sorted(name for name in names if name and name != str(directory))
+
+
 def remove_leftovers(directory: Path) -> None:
-    """Unmount and remove what an earlier bed, perhaps a killed one, left in `directory`; the log and the lock stay."""
+    """Unmount and remove what an earlier bed, perhaps a killed one, left in `directory`; log and configuration stay."""
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     for mount in sorted((one for one in mounts if Path(one).is_relative_to(directory)), reverse=True):
         run("umount", "--lazy", mount, timeout=10)
     for entry in directory.iterdir():
-        if entry.name in ("lock", "containerd.log", "config.toml"):
+        if entry.name in ("containerd.log", "config.toml"):
             continue
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)

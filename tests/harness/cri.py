@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from grpclib.client import Channel
+from grpclib.exceptions import GRPCError
 
 from protos.gen.runtime import v1 as api
 from tests.harness.crilog import LogLine, read_log
@@ -97,6 +98,18 @@ class Cri:
 
         await eventually_async(known, f"CRI knows image {name}", timeout)
 
+    async def wait_ready(self, timeout: float = 20.0) -> None:
+        """Wait until CRI serves: a containerd that answers has its CRI plugin still loading."""
+
+        async def serves() -> bool:
+            try:
+                await self.runtime.status(api.StatusRequest(), timeout=10)
+            except GRPCError:
+                return False
+            return True
+
+        await eventually_async(serves, "CRI serves", timeout)
+
     def pod_config(self, name: str, **settings: Any) -> api.PodSandboxConfig:
         """A pod's configuration with metadata, log directory and a Linux part; `settings` are its further fields."""
         uid = str(uuid.uuid4())
@@ -109,7 +122,10 @@ class Cri:
 
     async def run_pod(self, name: str, *, timeout: float = RUN_POD_TIMEOUT, **settings: Any) -> Pod:
         """RunPodSandbox under this client's handler; `settings` are further fields of `PodSandboxConfig`."""
-        config = self.pod_config(name, **settings)
+        return await self.run_pod_of(self.pod_config(name, **settings), timeout)
+
+    async def run_pod_of(self, config: api.PodSandboxConfig, timeout: float = RUN_POD_TIMEOUT) -> Pod:
+        """RunPodSandbox with a whole configuration."""
         request = api.RunPodSandboxRequest(config=config, runtime_handler=self.handler.name)
         answer = await self.runtime.run_pod_sandbox(request, timeout=timeout)
         pod = Pod(answer.pod_sandbox_id, config)

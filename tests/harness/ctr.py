@@ -26,16 +26,17 @@ class Ctr:
 
     def __call__(self, *arguments: str | Path, timeout: float = 60.0, stdin: bytes = b"") -> Result:
         """Any ctr command; its exit status is in the result."""
-        return run(*self._command(*arguments), timeout=timeout, stdin=stdin)
+        return run(*self.command(*arguments), timeout=timeout, stdin=stdin)
 
-    def _command(self, *arguments: str | Path) -> list[str]:
+    def command(self, *arguments: str | Path) -> list[str]:
+        """The whole command line of a ctr command, to be run by other means."""
         return ["ctr", "-a", str(self._socket), "-n", self._namespace, *map(str, arguments)]
 
     @contextmanager
     def background(self, *arguments: str | Path) -> Iterator[subprocess.Popen[bytes]]:
         """Any ctr command, running beside the body with its output in pipes; killed at the end if it still does."""
         with subprocess.Popen(
-            self._command(*arguments), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            self.command(*arguments), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         ) as process:
             try:
                 yield process
@@ -97,7 +98,7 @@ class Ctr:
         return self("task", "kill", "--signal", signal, *options, container, timeout=timeout)
 
     def delete(self, container: str, options: Iterable[str] = (), timeout: float = 30.0) -> Result:
-        """`ctr task delete`: the exit status of the task is the result's."""
+        """`ctr task delete`; an exit code of the task that is not 0 is told in a warning, and is not ctr's own."""
         return self("task", "delete", *options, container, timeout=timeout)
 
     def remove(self, container: str, timeout: float = 60.0) -> None:

@@ -8,11 +8,13 @@ With `nothing_left` there, every test of that directory is checked for what it l
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 
 import pytest
 
+from tests.harness import inventory
 from tests.harness.bed import Bed, missing_here, open_bed
 from tests.harness.cri import Cri
 from tests.harness.ctr import Ctr
@@ -25,9 +27,14 @@ RUNTIME_VARIABLE = "BED_RUNTIME"
 #: Name of the tests' bed, for a second run beside another one.
 NAME_VARIABLE = "BED_NAME"
 
+_PLUGIN = "bed-keeper"
+
 
 class BedKeeper:
-    """Opens a bed when one is wanted, keeps it from test to test, and drops it when a test has spoiled it."""
+    """Opens a bed when one is wanted, keeps it from test to test, and drops it when a test has spoiled it.
+
+    There is one for the whole run, however many conftests take over the fixtures below: it is a plugin of the run.
+    """
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -49,16 +56,21 @@ class BedKeeper:
         self._bed = None
         self._stack.close()
 
+    def pytest_sessionfinish(self) -> None:
+        """The run is over."""
+        self.drop()
+
 
 @pytest.fixture(scope="session")
-def bed_keeper() -> Iterator[BedKeeper]:
-    """Owner of the session's bed."""
-    missing = missing_here()
-    if missing:
-        pytest.fail(missing, pytrace=False)
-    keeper = BedKeeper()
-    yield keeper
-    keeper.drop()
+def bed_keeper(pytestconfig: pytest.Config) -> BedKeeper:
+    """Owner of the run's bed."""
+    keeper: BedKeeper | None = pytestconfig.pluginmanager.get_plugin(_PLUGIN)
+    if keeper is None:
+        if missing := missing_here():
+            pytest.fail(missing, pytrace=False)
+        keeper = BedKeeper()
+        pytestconfig.pluginmanager.register(keeper, _PLUGIN)
+    return keeper
 
 
 @pytest.fixture
@@ -77,6 +89,11 @@ def nothing_left(bed_keeper: BedKeeper) -> Iterator[None]:
     check = bed.leak_check()
     yield
     left = check.wait_clean()
+    unjudged = inventory.SOURCES.keys() - check.judged
+    if unjudged:
+        warnings.warn(
+            f"another bed is in use, so these were not looked at: {', '.join(sorted(unjudged))}", stacklevel=1
+        )
     if left:
         bed_keeper.drop()
         pytest.fail(str(LeakError(f"left behind by this test:\n{report(left)}")), pytrace=False)

@@ -15,9 +15,6 @@ from pathlib import Path
 from tests.harness import processes
 from tests.harness.command import run
 
-#: Programs of a pod, by the kernel's name for them (15 characters): looked for among orphans as well.
-POD_PROGRAMS = re.compile(r"^(qemu-system-|virtiofsd|containerd-shim)")
-
 #: Directories that stay when their last entry goes: made by containerd, ctr, runc, iproute2 and the shim for all pods.
 STANDING = frozenset(
     Path(path)
@@ -66,19 +63,24 @@ _DEFAULT_QDISCS = frozenset({"noqueue", "fq_codel", "pfifo_fast", "mq", "fq"})
 
 @dataclass(frozen=True)
 class Scope:
-    """Where to look: the roots of process trees, pids that belong there, the directory and the bridge of the bed."""
+    """Where to look: the roots of process trees, pids that belong there, the directory and the bridge of the bed.
+
+    `alone` tells whether nobody else runs pods on this machine: where all pods leave their things side by side, a new
+    thing can only be judged if that is so.
+    """
 
     roots: tuple[int, ...] = ()
     expected: frozenset[int] = frozenset()
     bed: Path | None = None
     bridge: str = ""
+    alone: bool = True
 
 
 def process_items(scope: Scope) -> dict[str, str]:
-    """Every process below the roots, and a pod's programs among the orphans of the whole machine."""
+    """Every process below the roots, and the orphans of the whole machine that name the bed."""
     table = processes.process_table()
     below = processes.descendants((os.getpid(), *scope.roots), table)
-    orphans = [one for one in table.values() if one.parent == 1 and POD_PROGRAMS.match(one.name)]
+    orphans = [one for one in table.values() if one.parent == 1 and scope.bed and f"{scope.bed}/" in one.command]
     unexpected = {one for one in (*below, *orphans) if one.pid not in scope.expected and one.pid not in scope.roots}
     return {f"{one.pid}@{one.start_time}": str(one) for one in unexpected}
 
@@ -223,9 +225,14 @@ SOURCES: Mapping[str, Callable[[Scope], dict[str, str]]] = {
     "bundles and leases": bundle_items,
 }
 
+#: Kinds whose items don't tell which bed they belong to.
+SHARED = frozenset(
+    {"queueing disciplines", "network namespace handles", "cgroups", "sockets", "files", "network interfaces"}
+)
+
 Inventory = Mapping[str, Mapping[str, str]]
 
 
 def take(scope: Scope) -> Inventory:
-    """The inventory of this moment."""
-    return {kind: source(scope) for kind, source in SOURCES.items()}
+    """The inventory of this moment; without the `SHARED` kinds if the bed is not alone."""
+    return {kind: source(scope) for kind, source in SOURCES.items() if scope.alone or kind not in SHARED}

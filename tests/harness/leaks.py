@@ -19,14 +19,22 @@ class LeakError(AssertionError):
 
 
 def difference(before: Inventory, after: Inventory) -> dict[str, list[str]]:
-    """What is in `after` and was not in `before`, by kind; of paths below each other only the topmost is named."""
+    """What is in `after` and was not in `before`, by kind; of paths below each other only the topmost is named.
+
+    A kind that only one of them has was not looked at in the other, and is not judged.
+    """
     left = {}
-    for kind, items in after.items():
-        known = before.get(kind, {})
+    for kind in judged(before, after):
+        known, items = before[kind], after[kind]
         new = {key: text for key, text in items.items() if key not in known}
         if new:
             left[kind] = sorted(text for key, text in new.items() if not _has_parent_in(key, new))
     return left
+
+
+def judged(before: Inventory, after: Inventory) -> list[str]:
+    """The kinds that both inventories have."""
+    return [kind for kind in after if kind in before]
 
 
 def _has_parent_in(key: str, keys: dict[str, str]) -> bool:
@@ -39,17 +47,23 @@ def report(left: dict[str, list[str]]) -> str:
 
 
 class LeakCheck:
-    """Life: made (takes the first inventory), then `assert_clean` any number of times."""
+    """Life: made (takes the first inventory), then `assert_clean` any number of times.
+
+    `judged` are the kinds that the last look compared: all, unless another bed was in use.
+    """
 
     def __init__(self, scope: Callable[[], Scope]) -> None:
         self._scope = scope
         self._before = take(scope())
+        self.judged = list(self._before)
 
     def wait_clean(self, timeout: float = SETTLE_TIMEOUT) -> dict[str, list[str]]:
         """What is left after at most `timeout` seconds; empty as soon as nothing is."""
         deadline = time.monotonic() + timeout
         while True:
-            left = difference(self._before, take(self._scope()))
+            now = take(self._scope())
+            self.judged = judged(self._before, now)
+            left = difference(self._before, now)
             if not left or time.monotonic() >= deadline:
                 return left
             time.sleep(_INTERVAL)

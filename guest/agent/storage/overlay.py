@@ -1,19 +1,20 @@
 """The overlayfs driver: layers in Kata's tree, put together for a container.
 
-With the driver option of Kata's `overlay-rw` the upper and work directories are made here, in the guest's memory,
-beside the mount point; `create_directory` makes directories that the options name.
+With the option of Kata's `overlay-rw` the upper and work directories are made here, in the guest's memory and out of
+the host's reach; `create_directory` makes directories that the options name.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from guest.agent.beneath import open_directory
+from guest.agent.beneath import open_directory, remove_tree
+from guest.agent.errors import failed
 from guest.agent.layout import Layout
 from guest.agent.mountopts import parse
 from guest.agent.names import path_beneath
+from guest.agent.storage.context import DriverContext, Undo, blocking, in_turn, quick
 from guest.agent.storage.mounting import DIRECTORY_MODE, mount_in
 
 if TYPE_CHECKING:
@@ -24,18 +25,37 @@ CREATE_DIRECTORY_OPTION = "io.katacontainers.volume.overlayfs.create_directory="
 _DIRECTORY_KEYS = ("lowerdir", "upperdir", "workdir")
 
 
-async def attach_overlay(storage: Storage, mount_point: str, layout: Layout) -> Callable[[], None]:
+async def attach_overlay(storage: Storage, mount_point: str, context: DriverContext) -> Undo:
     """Mount the overlay; every layer lies in Kata's tree or the storage is refused."""
-    options = [word for words in storage.options for word in words.split(",")]
+    layout = context.layout
+    words = [word for words in storage.options for word in words.split(",")]
+    options = [word for word in words if word != READ_WRITE_OPTION]
+    check_layers(options, layout)
     for option in storage.driver_options:
         if option.startswith(CREATE_DIRECTORY_OPTION):
             _make(layout, option.removeprefix(CREATE_DIRECTORY_OPTION))
-    if READ_WRITE_OPTION in (*storage.driver_options, *options):
-        options = [option for option in options if option != READ_WRITE_OPTION]
-        options += [f"upperdir={_make(layout, mount_point + '-upper')}"]
-        options += [f"workdir={_make(layout, mount_point + '-work')}"]
-    check_layers(options, layout)
-    return mount_in(layout, storage.source or "overlay", mount_point, "overlay", parse(options))
+    if READ_WRITE_OPTION not in (*storage.driver_options, *words):
+        return quick(mount_in(layout, storage.source or "overlay", mount_point, "overlay", parse(options)))
+    place = scratch(layout)
+    forget = blocking(lambda: remove_tree(place))
+    try:
+        options += [f"upperdir={place}/upper", f"workdir={place}/work"]
+        undo = mount_in(layout, storage.source or "overlay", mount_point, "overlay", parse(options))
+    except BaseException:
+        await forget()
+        raise
+    return in_turn(quick(undo), forget)
+
+
+def scratch(layout: Layout) -> str:
+    """A directory of the agent's own with an empty `upper` and `work`, the writable layer of one overlay."""
+    place = f"{layout.state}/overlays/{os.urandom(8).hex()}"
+    try:
+        for name in ("upper", "work"):
+            os.makedirs(f"{place}/{name}")
+    except OSError as error:
+        raise failed(f"make {place}", error) from error
+    return place
 
 
 def check_layers(options: list[str], layout: Layout) -> None:
@@ -47,7 +67,6 @@ def check_layers(options: list[str], layout: Layout) -> None:
                 path_beneath(directory, layout.shared_run, f"overlay {key}")
 
 
-def _make(layout: Layout, value: str) -> str:
+def _make(layout: Layout, value: str) -> None:
     path = path_beneath(value, layout.shared_run, "overlay directory")
     os.close(open_directory(layout.shared_run, path, DIRECTORY_MODE))
-    return path

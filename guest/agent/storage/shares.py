@@ -1,59 +1,88 @@
-"""Drivers of what exists already: the host's share (virtio-fs), and a second place for part of it (bind)."""
+"""Drivers of what exists already: the host's share (virtio-fs, 9p), and a second place for part of it (bind)."""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from guest.agent import kernel
 from guest.agent.beneath import by_fd, open_directory, open_parent, open_path
 from guest.agent.errors import InvalidArgumentError, failed
 from guest.agent.layout import Layout
 from guest.agent.mountopts import parse
-from guest.agent.storage.mounting import DIRECTORY_MODE, mount_in, mount_on
+from guest.agent.storage.context import DriverContext, Undo, quick
+from guest.agent.storage.mounting import DIRECTORY_MODE, mount_in, mount_on, take_down
 
 if TYPE_CHECKING:
     from protos.lean.gen.grpc import Storage
 
+#: How Kata's runtime mounts 9p where the host names no options.
+_9P_OPTIONS = ("trans=virtio", "version=9p2000.L", "cache=mmap", "nodev")
 
-async def attach_virtiofs(storage: Storage, mount_point: str, layout: Layout) -> Callable[[], None]:
+
+async def attach_virtiofs(storage: Storage, mount_point: str, context: DriverContext) -> Undo:
     """Mount the share whose tag is the storage's source (`kataShared`); one that is mounted there is kept."""
-    if not storage.source:
-        raise InvalidArgumentError("virtio-fs storage has no source: its tag is missing")
-    if is_virtiofs(layout, storage.source, mount_point):
-        return _nothing
-    return mount_in(layout, storage.source, mount_point, "virtiofs", parse(storage.options))
+    return _attach_share(storage, mount_point, context.layout, "virtiofs", storage.options)
 
 
-async def attach_bind(storage: Storage, mount_point: str, layout: Layout) -> Callable[[], None]:
+async def attach_9p(storage: Storage, mount_point: str, context: DriverContext) -> Undo:
+    """As virtio-fs, over virtio-9p; the kernel must have it."""
+    return _attach_share(storage, mount_point, context.layout, "9p", storage.options or _9P_OPTIONS)
+
+
+def _attach_share(
+    storage: Storage, mount_point: str, layout: Layout, fstype: str, options: list[str] | tuple[str, ...]
+) -> Undo:
+    if not storage.source or not storage.source.isprintable():
+        raise InvalidArgumentError(f"{fstype} storage has no source: its tag is missing")
+    if is_mounted(layout, fstype, storage.source, mount_point):
+        return quick(_nothing)
+    return quick(mount_in(layout, storage.source, mount_point, fstype, parse(options)))
+
+
+async def attach_bind(storage: Storage, mount_point: str, context: DriverContext) -> Undo:
     """Mount a file or directory of Kata's tree on a second place in it."""
-    options = parse([*storage.options, "bind"])
-    source = open_path(layout.shared_run, storage.source, "bind source")
+    bind(context.layout, storage.source, mount_point, storage.options)
+    return quick(lambda: take_down(context.layout, mount_point))
+
+
+def bind(layout: Layout, source: str, mount_point: str, options: list[str]) -> None:
+    """Bind-mount `source`, a path in Kata's tree that leads through no link."""
+    fd = open_path(layout.shared_run, source, "bind source")
     try:
-        target = _open_target(layout, mount_point, stat.S_ISDIR(os.fstat(source).st_mode))
-        try:
-            mount_on(target, by_fd(source), mount_point, "", options)
-        finally:
-            os.close(target)
+        bind_fd(layout, fd, mount_point, options)
     finally:
-        os.close(source)
-    return lambda: kernel.unmount(mount_point, kernel.MNT_DETACH | kernel.UMOUNT_NOFOLLOW)
+        os.close(fd)
 
 
-def is_virtiofs(layout: Layout, tag: str, mount_point: str) -> bool:
-    """Whether `mount_point` is the share `tag` already (proc(5), mountinfo: the part after the dash)."""
+def bind_fd(layout: Layout, source: int, mount_point: str, options: list[str]) -> None:
+    """Bind-mount what `source` is open on."""
+    target = _open_target(layout, mount_point, stat.S_ISDIR(os.fstat(source).st_mode))
+    try:
+        mount_on(target, by_fd(source), mount_point, "", parse([*options, "bind"]))
+    finally:
+        os.close(target)
+
+
+def is_mounted(layout: Layout, fstype: str, source: str, mount_point: str) -> bool:
+    """Whether that share is mounted there (proc(5), mountinfo: the part after the dash)."""
+    return any(mount == (mount_point, fstype, source) for mount in mounts(layout))
+
+
+def mounts(layout: Layout) -> list[tuple[str, str, str]]:
+    """Mount point, type and source of every mount the agent sees."""
     try:
         with open(f"{layout.proc}/self/mountinfo", encoding="utf-8", errors="replace") as file:
             lines = file.read().splitlines()
     except OSError:
-        return False
+        return []
+    found = []
     for line in lines:
         head, _, tail = line.partition(" - ")
-        if head.split()[4:5] == [mount_point] and tail.split()[:2] == ["virtiofs", tag]:
-            return True
-    return False
+        place, kind = head.split()[4:5], tail.split()[:2]
+        if place and len(kind) == 2:
+            found.append((place[0], kind[0], kind[1]))
+    return found
 
 
 def _open_target(layout: Layout, mount_point: str, is_directory: bool) -> int:

@@ -14,6 +14,8 @@ from tests.harness import images, paths
 from tests.harness.bed import Bed
 from tests.harness.ctr import Ctr
 from tests.harness.fixtures import bed, bed_keeper, cri, ctr, nothing_left
+from tests.harness.shim_binary import ShimBinary
+from tests.integration.faults.direct import Direct
 from tests.integration.faults.measured import Measured
 
 __all__ = ["bed", "bed_keeper", "cri", "ctr", "nothing_left"]
@@ -36,6 +38,12 @@ def pid_of(bed: Bed) -> PidOf:
     return find
 
 
+def address_of(bed: Bed, namespace: str, container: str) -> str:
+    """The address of the shim of a container that containerd runs, from its bundle."""
+    bundle = bed.directory / "state" / "io.containerd.runtime.v2.task" / namespace / container
+    return (bundle / "address").read_text()
+
+
 @pytest.fixture(scope="session")
 def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A busybox root directory."""
@@ -44,6 +52,20 @@ def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with tarfile.open(fileobj=io.BytesIO(layer.tar())) as archive:
             archive.extractall(root)
     return root
+
+
+@pytest.fixture
+def swept_direct(bed: Bed, rootfs: Path, tmp_path: Path) -> Iterator[Direct]:
+    """Ends what a failed test left running: after `nothing_left` has seen it."""
+    one = Direct(ShimBinary(paths.SHIM, bed.socket, "faults"), tmp_path, rootfs, paths.CONFIGURATION)
+    yield one
+    one.sweep()
+
+
+@pytest.fixture
+def direct(swept_direct: Direct, nothing_left: None) -> Direct:
+    """Drives the shim without containerd; the sandboxes that a test makes so must be gone at its end."""
+    return swept_direct
 
 
 @pytest.fixture
@@ -62,9 +84,7 @@ def write_settings(directory: Path, agent: dict[str, object], hypervisor: dict[s
     path = directory / "configuration.toml"
     path.write_text(paths.CONFIGURATION.read_text())
     sections = {"agent.kata": agent, "hypervisor.qemu": hypervisor}
-    lines = [
-        line for name, keys in sections.items() if keys for line in (f"[{name}]", *map(_toml, keys.items()))
-    ]
+    lines = [line for name, keys in sections.items() if keys for line in (f"[{name}]", *map(_toml, keys.items()))]
     (directory / "config.d" / "50-fault.toml").write_text("\n".join(lines) + "\n")
     return path
 

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+from hypervisor.devices import SharedFs
 from hypervisor.qemu import QemuVm
 from hypervisor.virtiofsd import Virtiofsd, VirtiofsdSpec
 from hypervisor.vm import VmSpec
@@ -62,7 +63,7 @@ async def scenario(scratch: Path, virtiofsd: Path) -> dict[str, object]:
             memory_mib=256,
             max_memory_mib=1024,
             accelerator="tcg",
-            shared_fs_socket=run_dir / "fs",
+            shared_fs=SharedFs(run_dir / "fs", "kataShared", 1024),
             seccomp_sandbox="on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
         )
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from hypervisor.devices import SharedFs
 from hypervisor.errors import HypervisorError
 from hypervisor.qemu import QemuVm
 from hypervisor.vm import VmExit
@@ -93,7 +94,7 @@ async def test_a_kernel_qemu_refuses_is_told_in_qemu_s_words(make_spec: MakeSpec
 
 async def test_a_file_server_that_is_not_there_is_named(make_spec: MakeSpec, tmp_path: Path):
     socket = tmp_path / "no-virtiofsd"
-    message = await failure(QemuVm(make_spec(shared_fs_socket=socket)))
+    message = await failure(QemuVm(make_spec(shared_fs=SharedFs(socket, "kataShared", 1024))))
     assert str(socket) in message
     assert "No such file or directory" in message
 

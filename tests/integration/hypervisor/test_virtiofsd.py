@@ -11,6 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from hypervisor.devices import SharedFs
 from hypervisor.errors import HypervisorError
 from hypervisor.qemu import QemuVm
 from hypervisor.virtiofsd import Virtiofsd, VirtiofsdSpec, detect_flavour
@@ -37,15 +38,20 @@ async def daemon(spec: VirtiofsdSpec) -> AsyncIterator[Virtiofsd]:
         await daemon.wait()
 
 
+def shared_fs(spec: VirtiofsdSpec) -> SharedFs:
+    """The device that connects to it."""
+    return SharedFs(spec.socket_path, "kataShared", 1024)
+
+
 async def test_a_vm_connects_at_once(daemon: Virtiofsd, spec: VirtiofsdSpec, make_spec: MakeSpec):
-    vm = QemuVm(make_spec(shared_fs_socket=spec.socket_path))
+    vm = QemuVm(make_spec(shared_fs=shared_fs(spec)))
     await vm.start(PATIENCE)
     assert await vm.status() == "running"
     await vm.shutdown(PATIENCE)
 
 
 async def test_it_ends_with_its_vm_and_removes_its_socket(daemon: Virtiofsd, spec: VirtiofsdSpec, make_spec: MakeSpec):
-    vm = QemuVm(make_spec(shared_fs_socket=spec.socket_path))
+    vm = QemuVm(make_spec(shared_fs=shared_fs(spec)))
     await vm.start(PATIENCE)
     vm.kill()
     with anyio.fail_after(PATIENCE):
@@ -61,7 +67,7 @@ async def test_its_death_is_told_with_its_signal(daemon: Virtiofsd):
 
 
 async def test_no_process_of_it_outlives_the_one_we_know(daemon: Virtiofsd, make_spec: MakeSpec, spec: VirtiofsdSpec):
-    vm = QemuVm(make_spec(shared_fs_socket=spec.socket_path))
+    vm = QemuVm(make_spec(shared_fs=shared_fs(spec)))
     await vm.start(PATIENCE)
     children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
     pidfds = [os.pidfd_open(int(child)) for child in children]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,10 +13,22 @@ from typing import Any
 from tests.harness.images import BUSYBOX, standard_images
 
 #: containerd's default capabilities (`oci.defaultUnixCaps`).
-CAPABILITIES = (
-    "CAP_CHOWN CAP_DAC_OVERRIDE CAP_FSETID CAP_FOWNER CAP_MKNOD CAP_NET_RAW CAP_SETGID CAP_SETUID CAP_SETFCAP "
-    "CAP_SETPCAP CAP_NET_BIND_SERVICE CAP_SYS_CHROOT CAP_KILL CAP_AUDIT_WRITE"
-).split()
+CAPABILITIES = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FSETID",
+    "CAP_FOWNER",
+    "CAP_MKNOD",
+    "CAP_NET_RAW",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETFCAP",
+    "CAP_SETPCAP",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SYS_CHROOT",
+    "CAP_KILL",
+    "CAP_AUDIT_WRITE",
+]
 
 _NO_EXEC = ["nosuid", "noexec", "nodev"]
 _MOUNTS: list[dict[str, Any]] = [
@@ -89,3 +102,8 @@ def unpack_root(directory: Path) -> Path:
             with tarfile.open(fileobj=io.BytesIO(layer.tar())) as archive:
                 archive.extractall(directory)
     return directory
+
+
+def json_text(spec: Mapping[str, Any]) -> str:
+    """A spec as it is in config.json."""
+    return json.dumps(spec)

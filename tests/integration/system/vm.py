@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.harness.bed import Bed
 from tests.harness.command import Result
 from tests.harness.ctr import Ctr
 from tests.harness.images import BUSYBOX
+from tests.harness.waiting import eventually
 from tests.integration.system import specs
 
 #: A container that stays until it is killed, and ends at once on SIGTERM.
@@ -49,6 +51,11 @@ class Vm:
         """End the pod and remove its own container."""
         self.ctr.remove(self.id)
 
+    @property
+    def annotation_flags(self) -> list[str]:
+        """What makes a container that `ctr run` starts a member of this pod."""
+        return _annotation_flags("container", self.id)
+
     def new_id(self) -> str:
         """An id for a container or an exec that none had before."""
         return f"{self.id}-{next(self._numbers)}"
@@ -57,7 +64,7 @@ class Vm:
         self, *command: str, options: Sequence[str] = (), image: str = BUSYBOX, stdin: bytes = b"", container: str = ""
     ) -> Result:
         """A container from `image` in the foreground, to its end."""
-        flags = ("--rm", *_annotation_flags("container", self.id), *options)
+        flags = ("--rm", *self.annotation_flags, *options)
         return self.ctr.run(container or self.new_id(), *command, options=flags, image=image, stdin=stdin)
 
     def run_spec(self, *command: str, stdin: bytes = b"", container: str = "", **settings: Any) -> Result:
@@ -85,7 +92,7 @@ class Vm:
     def image_container(self, *command: str, options: Sequence[str] = (), image: str = BUSYBOX) -> Iterator[str]:
         """Id of a container that runs beside the body, from `image`."""
         container = self.new_id()
-        flags = (*_NULL_IO, *_annotation_flags("container", self.id), *options)
+        flags = (*_NULL_IO, *self.annotation_flags, *options)
         self.ctr.run(container, *(command or STAY), options=flags, image=image).check()
         try:
             yield container
@@ -95,6 +102,13 @@ class Vm:
     def exec(self, container: str, *command: str, options: Sequence[str] = (), stdin: bytes = b"") -> Result:
         """A further process in the foreground, to its end."""
         return self.ctr.exec(container, *command, exec_id=self.new_id(), options=options, stdin=stdin)
+
+    def exit_code(self, container: str) -> int:
+        """Wait for the end of a container's task, delete that, and return its exit code."""
+        eventually(lambda: self.ctr.tasks().get(container) == "STOPPED", f"{container} stops", timeout=30)
+        said = self.ctr.delete(container).check().error_text
+        found = re.search(r"exit with non-zero exit code (\d+)", said)
+        return int(found[1]) if found else 0
 
     def bundle(self, container: str) -> Path:
         """containerd's bundle of a container."""

@@ -38,6 +38,14 @@ def test_image_and_initrd_together_are_legal(write):
     assert (vm.image, vm.initrd, vm.rootfs_type) == (Path("/r"), Path("/i"), "erofs")
 
 
+@pytest.mark.parametrize("way", ["virtio-fs", "virtio-9p", "none"])
+def test_each_way_to_share_is_taken_without_a_warning(write, way):
+    loaded = load(write(f"[hypervisor.qemu]\nshared_fs = '{way}'\nmsize_9p = 65536\n"))
+
+    assert (loaded.hypervisor.shared_fs, loaded.hypervisor.msize_9p) == (way, 65536)
+    assert loaded.ignored == ()
+
+
 @pytest.mark.parametrize("present", VIRTIOFSD_PLACES)
 def test_virtiofsd_is_the_first_that_exists(present):
     assert complete({}, exists=lambda path: path == present)["virtio_fs_daemon"] == present

@@ -145,7 +145,11 @@ def test_a_fault_in_a_drop_in_names_the_drop_in(write):
             "virtio_fs_extra_args item 1 must be an argument, is 5",
         ),
         ("[hypervisor.qemu]\nenable_annotations = ['(']", 2, "enable_annotations item 0 must be a regular expression"),
-        ("[hypervisor.qemu]\nshared_fs = 'none'", 2, '"none" is not implemented by this runtime; must be "virtio-fs"'),
+        (
+            "[hypervisor.qemu]\nshared_fs = 'virtio-fs-nydus'",
+            2,
+            '"virtio-fs-nydus" is not implemented by this runtime; must be "virtio-fs" or "virtio-9p" or "none"',
+        ),
         ("[hypervisor.qemu]\nrootfs_type = 'EXT4'", 2, 'must be "ext4" or "xfs" or "erofs"'),
         ("[runtime]\ndisable_guest_seccomp = 'no'", 2, 'must be true or false, is the string "no"'),
         ("[agent.kata]\ndial_timeout = 0", 2, "must be a whole number from 1 to 3600 s, is 0"),

@@ -41,6 +41,17 @@ def test_files_that_are_all_there_pass(usable):
     assert check_paths(usable) is None
 
 
+@pytest.mark.parametrize(("shared_fs", "is_needed"), [("virtio-fs", True), ("virtio-9p", False), ("none", False)])
+def test_virtiofsd_is_needed_for_virtio_fs_only(usable, shared_fs, is_needed):
+    vm = dataclasses.replace(usable.hypervisor, shared_fs=shared_fs, virtio_fs_daemon=Path("/no/virtiofsd"))
+    changed = dataclasses.replace(usable, hypervisor=vm)
+
+    if is_needed:
+        assert "/no/virtiofsd: No such file or directory" in fault(changed)
+    else:
+        assert check_paths(changed) is None
+
+
 def test_a_guest_without_an_image_needs_none(usable):
     vm = dataclasses.replace(usable.hypervisor, image=None)
 

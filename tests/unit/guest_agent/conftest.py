@@ -12,11 +12,16 @@ import pytest
 from guest.agent import kernel
 from guest.agent.agent import Agent
 from guest.agent.cmdline import Options
+from guest.agent.devices.finder import DeviceFinder
+from guest.agent.errors import NotFoundError
 from guest.agent.layout import Layout
 from guest.agent.log import Console
 from guest.agent.namespaces import SharedNamespaces
 from guest.agent.reaper import Reaper
+from guest.agent.storage.context import DriverContext
+from guest.agent.work import Work
 from protos.lean.gen.grpc import Linux, Process, Root, Spec, User
+from tests.unit.guest_agent.fake_sysfs import FakeSysfs
 
 FAKE_CRUN = Path(__file__).with_name("fake_crun.py")
 
@@ -31,6 +36,7 @@ def layout(tmp_path: Path) -> Layout:
         cgroup=str(short / "cgroup"),
         proc=str(short / "proc"),
         sys=str(short / "sys"),
+        dev=str(short / "dev"),
     )
     os.makedirs(f"{result.shared_containers}/c1/rootfs")
     os.makedirs(result.state)
@@ -46,6 +52,25 @@ async def reaper():
     yield result
     result.stop()
     kernel.set_subreaper(False)
+
+
+@pytest.fixture
+def sysfs(layout: Layout) -> FakeSysfs:
+    """The layout's sysfs and /dev, with no device in it."""
+    return FakeSysfs(layout)
+
+
+@pytest.fixture
+async def context(layout: Layout):
+    """What storage drivers have at hand; no module can be loaded, and nothing is waited for long."""
+
+    async def load(name: str) -> None:
+        raise NotFoundError(f"no module {name}")
+
+    async with asyncio.TaskGroup() as group:
+        work = Work(group)
+        yield DriverContext(layout, DeviceFinder(layout, load, 0.01, root="/proc"), Reaper(), work)
+        work.end_background()
 
 
 @pytest.fixture

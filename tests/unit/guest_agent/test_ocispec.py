@@ -75,15 +75,11 @@ class TestNamespaces:
 
         assert namespaces == [
             {"type": "mount"},
+            {"type": "cgroup"},
             {"type": "ipc", "path": "/ns/ipc"},
             {"type": "uts", "path": "/ns/uts"},
             {"type": "pid"},
         ]
-
-    def test_a_cgroup_namespace_is_made_if_asked_for(self):
-        namespaces = convert(linux=Linux(namespaces=[LinuxNamespace(type="cgroup")]))["linux"]["namespaces"]
-
-        assert {"type": "cgroup"} in namespaces
 
     def test_a_shared_pid_namespace_is_joined(self):
         config = spec_json(spec(), "c1", around(pid="/proc/7/ns/pid"))

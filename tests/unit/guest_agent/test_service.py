@@ -407,7 +407,9 @@ class TestRefusals:
     async def test_what_this_agent_does_not_do_says_so(self, service, make_spec):
         spec = make_spec("true")
         for request in (
-            pb.CreateContainerRequest(container_id="c1", oci=spec, devices=[pb.Device(type="blk")]),
+            pb.CreateContainerRequest(
+                container_id="c1", oci=spec, devices=[pb.Device(type="vfio-ap", container_path="/dev/x")]
+            ),
             pb.CreateContainerRequest(container_id="c1", oci=spec, shared_mounts=[pb.SharedMount()]),
             pb.CreateContainerRequest(container_id="c1", oci=spec, stdout_port=1),
             pb.CreateContainerRequest(container_id="c1", oci=spec, string_user=pb.StringUser(uid="me")),

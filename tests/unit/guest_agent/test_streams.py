@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from guest.agent.errors import FailedPreconditionError
+from guest.agent.errors import FailedPreconditionError, InvalidArgumentError
 from guest.agent.streams import InputStream, OutputStream
 
 pytestmark = pytest.mark.anyio
@@ -188,4 +188,77 @@ async def test_the_end_of_input_closes_a_pipe_but_not_a_terminal():
     stream.end()
     assert await soon(stream.write(b"x")) == 1
     stream.close()
+    os.close(reader)
+
+
+async def test_output_that_did_not_arrive_is_given_again_to_a_host_that_says_where_it_stands():
+    reader, writer = pipe()
+    stream = OutputStream(reader)
+    os.write(writer, b"abcdef")
+    assert await soon(stream.read(4, 0)) == b"abcd"
+
+    again = [await soon(stream.read(4, 0)), await soon(stream.read(1, 1)), await soon(stream.read(4, 2))]
+
+    assert again == [b"abcd", b"b", b"cd"]
+    assert await soon(stream.read(4, 4)) == b"ef"
+    os.close(writer)
+    assert [await soon(stream.read(4, 6)) for _ in range(2)] == [b"", b""]
+
+
+async def test_what_was_given_is_kept_past_the_end_until_the_host_asks_for_more():
+    reader, writer = pipe()
+    stream = OutputStream(reader)
+    os.write(writer, b"last")
+    os.close(writer)
+    await soon(stream.read(4, 0))
+
+    assert await soon(stream.read(4, 0)) == b"last"
+    assert await soon(stream.read(4, 4)) == b""
+
+
+@pytest.mark.parametrize("position", [5, 1 << 63])
+async def test_a_position_that_can_not_be_is_refused(position):
+    reader, writer = pipe()
+    stream, stdin = OutputStream(reader), InputStream(writer)
+    await soon(stdin.write(b"abcd", 0))
+    await soon(stream.read(2, 0))
+    await soon(stream.read(2, 2))
+
+    for call in (stream.read(4, position), stream.read(4, 1), stdin.write(b"x", position), stdin.write(b"x", 2)):
+        with pytest.raises(InvalidArgumentError, match="position"):
+            await soon(call)
+    stdin.close()
+    stream.close()
+
+
+async def test_input_that_comes_twice_is_taken_once():
+    reader, writer = pipe()
+    stdin = InputStream(writer)
+    for position, data in ((0, b"abcd"), (0, b"abcd"), (2, b"cdef"), (6, b"g")):
+        assert await soon(stdin.write(data, position)) == len(data)
+    stdin.close()
+
+    assert os.read(reader, 100) == b"abcdefg"
+    os.close(reader)
+
+
+async def test_a_write_that_was_cut_off_half_way_goes_on_there():
+    reader, writer = pipe()
+    stdin = InputStream(writer)
+    data = os.urandom(300_000)
+    cut = asyncio.create_task(stdin.write(data, 0))
+    await asyncio.sleep(0)
+    cut.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cut
+
+    again = asyncio.create_task(stdin.write(data, 0))
+    os.set_blocking(reader, True)
+    received = b""
+    while len(received) < len(data):
+        received += await soon(asyncio.to_thread(os.read, reader, 1 << 16))
+
+    assert await soon(again) == len(data)
+    assert received == data
+    stdin.close()
     os.close(reader)

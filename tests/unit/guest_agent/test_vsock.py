@@ -53,3 +53,57 @@ async def test_sessions_are_the_hosts_alone(tmp_path, cid, served):
         assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(host, 1), 10) == b""
         assert made.empty()
         task.cancel()
+
+
+async def test_an_accept_that_fails_does_not_end_the_serving(tmp_path, monkeypatch):
+    monkeypatch.setattr(vsock, "_RETRY_SECONDS", 0)
+    failures = [OSError(24, "Too many open files"), ConnectionAbortedError(103, "gone")]
+    made = asyncio.Queue()
+
+    class Flaky(Listener):
+        def accept(self):
+            if failures:
+                raise failures.pop()
+            return super().accept()
+
+    class Session(asyncio.Protocol):
+        def connection_made(self, transport):
+            made.put_nowait(transport)
+
+    with Flaky(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as host:
+        listener.cid = vsock.HOST_CID
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        listener.setblocking(False)
+        host.connect(str(tmp_path / "s"))
+        task = asyncio.create_task(vsock.serve(listener, Session))
+        (await asyncio.wait_for(made.get(), 10)).close()
+        task.cancel()
+
+
+@pytest.mark.parametrize(
+    ("device", "loopback", "loaded"),
+    [
+        (False, False, []),
+        (True, False, [vsock.TRANSPORT_MODULE]),
+        (False, True, [vsock.LOOPBACK_MODULE]),
+    ],
+)
+async def test_a_driver_is_loaded_for_a_device_and_the_loopback_on_demand(
+    tmp_path, monkeypatch, reaper, device, loopback, loaded
+):
+    asked = []
+
+    async def load(name, parameters, reaper):
+        asked.append(name)
+
+    monkeypatch.setattr(vsock.modules, "load", load)
+    monkeypatch.setattr(vsock, "has_device", lambda sys: device)
+
+    await vsock.load_transport(reaper, str(tmp_path), loopback)
+    assert asked == loaded
+
+    for name in loaded:
+        (tmp_path / "module" / name).mkdir(parents=True)
+    await vsock.load_transport(reaper, str(tmp_path), loopback)
+    assert asked == loaded

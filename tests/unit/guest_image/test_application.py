@@ -35,7 +35,7 @@ def project(tmp_path: Path) -> Path:
 def test_the_agent_and_what_it_stands_on_go_in_and_nothing_of_the_host(project: Path) -> None:
     found = application.sources(project)
 
-    assert [name for name in found if not name.startswith("grpclib/")] == [
+    assert [name for name in found if not name.startswith(("grpclib/", "regopy"))] == [
         "guest/__init__.py",
         "guest/agent/main.py",
         "protos/__init__.py",
@@ -50,6 +50,14 @@ def test_of_grpclib_only_the_types_go_in(project: Path) -> None:
     names = [name for name in application.sources(project) if name.startswith("grpclib/")]
 
     assert names == ["grpclib/__init__.py", "grpclib/const.py", "grpclib/exceptions.py"]
+
+
+def test_the_policy_engine_goes_in_with_its_library_and_those_that_it_brings(project: Path) -> None:
+    names = [name for name in application.sources(project) if name.startswith("regopy")]
+
+    assert {"regopy/__init__.py", "regopy/librego_shared.so"} <= set(names)
+    assert any(name.startswith("regopy.libs/libcrypto") for name in names)
+    assert not any("__pycache__" in name for name in names)
 
 
 @pytest.mark.parametrize("name", ["guest/agent/main.py", "protos/codec.py"])

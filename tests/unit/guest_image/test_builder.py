@@ -48,7 +48,7 @@ def world(monkeypatch: pytest.MonkeyPatch, make_module: Make) -> World:
     monkeypatch.setattr(Apt, "resolve", lambda apt: faked.resolve(apt))
     monkeypatch.setattr(builder, "_unpack", lambda apt, lock: (PACKAGED, package))
     monkeypatch.setattr(application, "sources", lambda project: dict(faked.sources))
-    monkeypatch.setattr(contents, "select", lambda packaged: packaged)
+    monkeypatch.setattr(contents, "select", lambda packaged, beside: packaged)
     monkeypatch.setattr(kernel, "unpack", lambda bzimage: b"vmlinux")
     monkeypatch.setattr(rootfs, "compile_python", lambda root: None)
     monkeypatch.setattr(rootfs, "check_imports", lambda root: None)

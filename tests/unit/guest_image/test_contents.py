@@ -24,6 +24,7 @@ PY = contents.PYTHON_LIBRARY
         f"{PY}/lib-dynload/_asyncio.cpython-311-x86_64-linux-gnu.so",
         "usr/bin/crun",
         f"{LIB}/libc.so.6",
+        f"{LIB}/xtables/libxt_comment.so",
     ],
 )
 def test_what_the_agent_runs_on_is_wanted(path: str) -> None:
@@ -40,6 +41,7 @@ def test_what_the_agent_runs_on_is_wanted(path: str) -> None:
         f"{PY}/encodings/cp1252.py",
         f"{PY}/lib-dynload/_ssl.cpython-311-x86_64-linux-gnu.so",
         f"{PY}/lib-dynload/_hashlib.cpython-311-x86_64-linux-gnu.so",
+        f"{LIB}/xtables/libebt_arp.so",
         "usr/bin/dpkg",
         "usr/share/doc/crun/copyright",
         "usr/share/locale/de/LC_MESSAGES/e2fsprogs.mo",
@@ -69,6 +71,20 @@ def test_only_libraries_that_something_is_linked_with_stay_with_their_links(make
     chosen = contents.select(packaged)
 
     assert set(packaged) - set(chosen) == {f"{LIB}/libcrypto.so.3"}
+
+
+def test_a_library_that_comes_with_its_user_is_not_looked_for_in_the_packages(make_program: Make) -> None:
+    packaged = _packaged(make_program)
+    packaged[f"{LIB}/libm.so.6"] = tree.file(make_program("libc.so.6"))
+    engine = {
+        "usr/lib/kata-agent/e/librego.so": tree.file(make_program("libcrypto-05e6.so.3", "libm.so.6")),
+        "usr/lib/kata-agent/e.libs/libcrypto-05e6.so.3": tree.file(make_program("libc.so.6")),
+    }
+
+    chosen = contents.select(packaged, engine)
+
+    assert f"{LIB}/libm.so.6" in chosen
+    assert not chosen.keys() & engine.keys()
 
 
 def test_a_missing_library_is_an_error_that_names_who_needs_it(make_program: Make) -> None:

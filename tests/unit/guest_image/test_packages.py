@@ -10,6 +10,7 @@ from guest.image import packages
 from guest.image.errors import BuildError
 from guest.image.packages import Apt, Lock, Package, Request
 
+#: Like the real one it does not name what it would not have to fetch.
 FAKE_APT_GET = """#!/bin/sh
 for word; do case $word in
     update) exit 0 ;;
@@ -18,7 +19,7 @@ for word; do case $word in
     download) files="linux-image-6.1_6.1.9_amd64.deb" ;;
 esac; done
 for file in $files; do
-    if [ "$printing" ]; then echo "'http://mirror/pool/$file' $file 4 SHA256:0"; else echo "$file" >"$file"; fi
+    if [ "$printing" ]; then [ -e "$file" ] || echo "'http://mirror/pool/$file' $file 4 SHA256:0"; else echo "$file" >"$file"; fi
 done
 """
 FAKE_APT_CACHE = "#!/bin/sh\necho 'Package: linux-image-cloud-amd64'\necho 'Depends: linux-image-6.1 (= 6.1.9)'\n"
@@ -54,6 +55,12 @@ def test_resolving_yields_names_versions_and_digests_of_what_apt_fetched(fake_ap
     assert lock.kernel == "linux-image-6.1"
     assert apt.has(lock)
     assert all(apt.file(package).is_file() for package in lock.packages)
+
+
+def test_what_is_in_the_archives_already_is_resolved_as_well(fake_apt: Path, tmp_path: Path) -> None:
+    apt = Apt(tmp_path / "apt", Request())
+
+    assert apt.resolve() == apt.resolve()
 
 
 def test_packages_of_an_older_lock_are_removed(fake_apt: Path, tmp_path: Path) -> None:

@@ -36,9 +36,19 @@ def test_json_has_samples_figures_and_the_verdict(outcome):
 def test_the_table_has_a_row_for_each_subject_and_says_what_is_not_met(outcome):
     text = outcome.to_markdown()
 
-    assert "| ours | 2.00 | 2.80 |" in text
-    assert "- above: 5 ms (bar: at most 4 ms, NOT MET)" in text
+    assert "| ours | 2.00 |  |  | 1.00 | 3.00 | 3 |" in text
+    assert "- above: 5.00 ms (bar: at most 4 ms, NOT MET)" in text
     assert "- a fact" in text
+
+
+def test_a_percentile_is_shown_where_there_are_samples_enough():
+    rows = [
+        Outcome("x", "X", "ms", {"s": [float(one) for one in range(count)]}).to_markdown() for count in (9, 10, 100)
+    ]
+
+    shown = [sum(bool(cell.strip()) for cell in row.splitlines()[4].split("|")) for row in rows]
+
+    assert shown == [5, 6, 7]
 
 
 def test_results_are_files_by_name_and_a_page(outcome, tmp_path):

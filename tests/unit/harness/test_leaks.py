@@ -22,7 +22,7 @@ def test_what_went_away_is_no_leak():
 def test_of_a_tree_only_the_top_is_named():
     after = {"files": {"/run/kata/x": "/run/kata/x", "/run/kata/x/qmp": "/run/kata/x/qmp", "/run/y": "/run/y"}}
 
-    assert leaks.difference({}, after) == {"files": ["/run/kata/x", "/run/y"]}
+    assert leaks.difference({"files": {}}, after) == {"files": ["/run/kata/x", "/run/y"]}
 
 
 def test_a_check_reports_a_file_that_stays(tmp_path, monkeypatch):
@@ -41,3 +41,13 @@ def test_a_check_waits_for_what_is_on_its_way_out(monkeypatch):
     leaks.LeakCheck(Scope).assert_clean(timeout=30)
 
     assert list(looks) == []
+
+
+def test_a_kind_that_was_not_looked_at_is_not_judged(monkeypatch):
+    monkeypatch.setattr(inventory, "SOURCES", {"processes": lambda scope: {}, "sockets": lambda scope: {"/s": "/s"}})
+    scopes = iter([Scope(alone=False), Scope(alone=True)])
+
+    check = leaks.LeakCheck(lambda: next(scopes))
+
+    assert check.wait_clean(timeout=0) == {}
+    assert check.judged == ["processes"]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hypervisor.command_line import Inherited, command_line
+from hypervisor.devices import SharedFs
 from hypervisor.errors import HypervisorError
 from hypervisor.vm import VmSpec
 
@@ -62,7 +63,7 @@ def test_a_pod_with_everything():
         max_vcpus=4,
         max_memory_mib=4096,
         agent_channel="vsock",
-        shared_fs_socket=Path("/run/kata/pod/fs"),
+        shared_fs=SharedFs(Path("/run/kata/pod/fs"), "kataShared", 1024),
         seccomp_sandbox="on,spawn=deny",
         pci_bridges=0,
         pcie_root_ports=1,

@@ -49,6 +49,11 @@ CASES: list[tuple[devices.Device, str]] = [
         " -device vhost-user-fs-pci,chardev=fs0,tag=kataShared,queue-size=128,cache-size=64M",
     ),
     (
+        devices.NinepFs(Path("/run/kata/a,b"), "kataShared"),
+        "-fsdev local,id=fs0,path=/run/kata/a,,b,security_model=none,multidevs=remap"
+        " -device virtio-9p-pci,fsdev=fs0,mount_tag=kataShared",
+    ),
+    (
         devices.AgentSerial(7),
         "-device virtio-serial-pci,id=serial0,max_ports=2 -chardev socket,id=agent,fd=7,server=on,wait=off"
         " -device virtserialport,bus=serial0.0,nr=1,chardev=agent,name=kata.agent.0",
@@ -71,6 +76,8 @@ def test_a_device_renders_exactly(device: devices.Device, expected: str):
         devices.Rng(Path("/dev/x\n-append")),
         devices.RootImage(Path("relative")),
         devices.SharedFs(Path("/s"), "a\0b", 1),
+        devices.NinepFs(Path("shared"), "kataShared"),
+        devices.NinepFs(Path("/s"), "a\nb"),
         devices.Machine("q35\n"),
         devices.Accelerator("kvm", "pmu=off\n"),
     ],

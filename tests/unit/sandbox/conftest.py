@@ -28,12 +28,18 @@ def no_mounts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
 
 @pytest.fixture
+def vm_settings() -> str:
+    """Further keys of [hypervisor.qemu]; a module of tests may have its own."""
+    return ""
+
+
+@pytest.fixture
 async def world(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_mounts: list[tuple[str, str]]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_mounts: list[tuple[str, str]], vm_settings: str
 ) -> AsyncIterator[World]:
     monkeypatch.setattr(rundir, "ROOT", tmp_path / "run")
     settings_file = tmp_path / "configuration.toml"
-    settings_file.write_text("[hypervisor.qemu]\naccelerator = 'tcg'\n[agent.kata]\ndial_timeout = 3\n")
+    settings_file.write_text(f"[hypervisor.qemu]\naccelerator = 'tcg'\n{vm_settings}\n[agent.kata]\ndial_timeout = 3\n")
     settings = config.load(settings_file)
     async with FakeAgent(tmp_path / "agent") as agent:
         vm = FakeVm(agent.url)
@@ -43,7 +49,7 @@ async def world(
             open_stdio=made.open_stdio,
             publish=made.events.append,
             load_config=lambda _: settings,
-            make_machine=lambda plan, directory: Machine(plan, vm, made.virtiofsd),  # type: ignore[arg-type]
+            make_machine=lambda plan, directory: Machine(plan, vm, made.share(plan)),
         )
         async with made.sandbox:
             yield made

@@ -83,3 +83,26 @@ async def test_output_that_keeps_coming_after_the_exit_is_waited_for(quick: None
         with anyio.fail_after(5):
             await pump.drained()
     assert len(reader.got) == 1000
+
+
+async def test_a_descendant_that_writes_for_ever_does_not_hold_back_the_exit(monkeypatch):
+    monkeypatch.setattr(streams, "QUIET", 0.1)
+
+    async def endless(size: int) -> bytes:
+        await anyio.lowlevel.checkpoint()
+        return bytes(size)
+
+    got = 0
+
+    async def write(data: bytes) -> None:
+        nonlocal got
+        got += len(data)
+
+    pump = OutputPump(endless, write)
+    async with anyio.create_task_group() as group:
+        group.start_soon(pump.run)
+        with anyio.fail_after(5):
+            await pump.drained()
+        assert got >= streams.LEFT_BEHIND
+        assert not pump.is_done
+        group.cancel_scope.cancel()

@@ -57,3 +57,30 @@ print(grpclib.server is server, frugal.installed_version("nonexistent"))
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=60)
 
     assert done.stdout == "True None\n", done.stderr
+
+
+def test_the_daemon_runs_its_event_loop_without_openssl() -> None:
+    code = f"""
+import sys
+sys.path.insert(0, {str(PROJECT)!r})
+from shim.paths import add_import_roots
+add_import_roots()
+from shim import frugal
+frugal.leave_out_ssl()
+frugal.import_messages()
+import asyncio, socket, uvloop
+import sandbox.sandbox, shim.app
+
+async def main():
+    near, far = socket.socketpair()
+    reader, _ = await asyncio.open_unix_connection(sock=near)
+    _, writer = await asyncio.open_unix_connection(sock=far)
+    writer.write(b"hello")
+    return await reader.readexactly(5)
+
+with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    print(runner.run(main()).decode(), "_ssl" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=60)
+
+    assert done.stdout == "hello False\n", done.stderr

@@ -226,3 +226,18 @@ def test_client_and_server_tables_understand_each_other_in_any_chunks(
 
 def in_steps(data: bytearray, step: int) -> list[bytes]:
     return [bytes(data[start : start + step]) for start in range(0, len(data), step)]
+
+
+def test_a_response_above_the_caller_s_limit_ends_its_stream_undecoded() -> None:
+    table = ClientStreams()
+    table.open(UU, b"", response_max=10)
+    table.open(UU, b"", response_max=10)
+
+    too_long = table.receive_data(encode_frame(1, RESPONSE, 0, b"\xff" * 11))
+    fits = table.receive_data(encode_frame(3, RESPONSE, 0, encode_response(b"12345678")))
+
+    text = "ttrpc: a response of 11 bytes where at most 10 are expected"
+    assert too_long == ended(error=rpc_status(Status.RESOURCE_EXHAUSTED, text))
+    assert fits == [Received(3, b"12345678", ended=True, error=None)]
+    assert 1 not in table
+    assert 3 not in table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from ttrpc.codec import DecodeError
 from ttrpc.envelope import (
+    DETAILS_MAX,
     Request,
     Response,
     RpcStatus,
@@ -22,6 +24,7 @@ from ttrpc.envelope import (
     encode_response,
 )
 from ttrpc.frame import REQUEST, RESPONSE, encode_frame
+from ttrpc.wire import encode_varint
 
 _KINDS = descriptor_pb2.FieldDescriptorProto
 _SCHEMA = {
@@ -221,3 +224,14 @@ def test_a_request_that_breaks_off_is_refused_or_shorter(cut: int) -> None:
     else:
         with pytest.raises(DecodeError):
             decode_request(data[:cut])
+
+
+def test_of_the_details_of_a_status_a_bounded_number_is_kept_in_linear_time() -> None:
+    parts = b"\x0a\x04\x1a\x02ab" * 100 + b"\x0a\x06\x08\x05\x1a\x02cd"
+    status = b"\x1a\x00" * 1_000_000
+    large = b"\x0a" + encode_varint(len(status)) + status
+    began = time.monotonic()
+
+    assert decode_response(parts) == Response(RpcStatus(5, "", (b"ab",) * DETAILS_MAX))
+    assert decode_response(large) == Response(RpcStatus(0, "", (b"",) * DETAILS_MAX))
+    assert time.monotonic() - began < 10

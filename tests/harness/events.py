@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.harness.ctr import Ctr
-from tests.harness.waiting import WaitTimeoutError
+from tests.harness.waiting import WaitTimeoutError, eventually
 
 _LINE = re.compile(r"(/\S+) (\{.*\})$")
+
+#: What `watch` provokes to know that it is heard.
+_PROBE = "/namespaces/update"
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,14 @@ class Event:
     seen: float
 
     @property
+    def container(self) -> str:
+        """The container that it is about."""
+        return str(self.data.get("container_id", ""))
+
+    @property
     def subject(self) -> str:
         """The exec or the container that it is about."""
-        return str(self.data.get("id") or self.data.get("exec_id") or self.data.get("container_id", ""))
+        return str(self.data.get("id") or self.data.get("exec_id") or self.container)
 
 
 class Events:
@@ -50,11 +58,16 @@ class Events:
             for event in self.seen:
                 if (event.topic, event.subject) == (topic, subject):
                     return event
-            if not self._read(deadline - time.monotonic()):
+            if not self.read(deadline - time.monotonic()):
                 topics = [f"{event.topic} {event.subject}" for event in self.seen]
                 raise WaitTimeoutError(f"event {topic} of {subject}: not within {timeout:g} s, only {topics}")
 
-    def _read(self, timeout: float) -> bool:
+    def of(self, container: str) -> list[tuple[str, str]]:
+        """Topic and subject of each event about a container and its execs that was seen, in order."""
+        return [(event.topic, event.subject) for event in self.seen if event.container == container]
+
+    def read(self, timeout: float) -> bool:
+        """Take in what comes within `timeout` seconds; whether anything did."""
         if timeout <= 0 or not select.select([self._fd], [], [], timeout)[0]:
             return False
         data = os.read(self._fd, 65536)
@@ -67,6 +80,14 @@ class Events:
 
 @contextmanager
 def watch(ctr: Ctr) -> Iterator[Events]:
-    """The events of all namespaces from about now on; whoever needs the first ones waits for an earlier one."""
+    """All events of all namespaces from now on."""
     with ctr.background("events") as source:
-        yield Events(source)
+        events = Events(source)
+
+        def heard() -> bool:
+            ctr("namespaces", "label", "default", f"watched={time.monotonic_ns()}").check()
+            events.read(0.2)
+            return any(event.topic == _PROBE for event in events.seen)
+
+        eventually(heard, "ctr events shows what happens")
+        yield events

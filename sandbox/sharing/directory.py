@@ -1,4 +1,4 @@
-"""The shared directory of a sandbox: what virtiofsd shows to the guest.
+"""The shared directory of a sandbox: what virtiofsd or QEMU shows to the guest.
 
 It is a shared mount on the host's side, so that root file systems and volumes mounted below it later appear in
 virtiofsd's own mount namespace, attributes included. Every mount has one owner here, which also undoes it.
@@ -14,6 +14,7 @@ from pathlib import Path
 from sandbox import mounts
 from sandbox.errors import InvalidArgumentError
 from sandbox.interface import Mount
+from sandbox.sharing.share import Guest, Share
 from sandbox.volumes import ShareEntry
 
 
@@ -35,15 +36,16 @@ class SharedDirectory:
         """Mount the container's root file system; without mounts of a snapshotter, bind `fallback` (spec.root.path)."""
         place = self.path / container_id / "rootfs"
         place.mkdir(parents=True)
+        # Noted before anything is mounted: a mount that fails must not leave its mount point.
         points = self._entries.setdefault(container_id, [])
+        points.append(place)
         if rootfs:
             mounts.mount_rootfs(rootfs, place)
-            points.extend([place] * len(rootfs))
+            points.extend([place] * (len(rootfs) - 1))
             return
         if not fallback.is_dir():
             raise InvalidArgumentError(f"root file system {fallback} is not a directory, and no mounts were given")
         mounts.bind(fallback, place)
-        points.append(place)
 
     def add(self, container_id: str, entry: ShareEntry) -> None:
         """Bind one volume; raises `InvalidArgumentError` when its source does not exist."""
@@ -85,3 +87,31 @@ def _remove_mount_point(place: Path) -> None:
             place.unlink(missing_ok=True)
     except OSError:
         return
+
+
+class DirectoryShare(Share):
+    """The ways that mount: everything goes into one shared directory, which the VM has a device for."""
+
+    def __init__(self, directory: SharedDirectory) -> None:
+        self.directory = directory
+
+    async def start(self, timeout: float) -> None:
+        """Make the directory."""
+        self.directory.prepare()
+
+    async def add_rootfs(self, guest: Guest, container_id: str, rootfs: Sequence[Mount], fallback: Path) -> None:
+        """Mount it in the shared directory."""
+        self.directory.add_rootfs(container_id, rootfs, fallback)
+
+    async def add(self, guest: Guest, container_id: str, entries: Sequence[ShareEntry]) -> None:
+        """Bind them in the shared directory."""
+        for entry in entries:
+            self.directory.add(container_id, entry)
+
+    def remove(self, container_id: str) -> None:
+        """Unmount what was mounted for the container."""
+        self.directory.remove(container_id)
+
+    async def close(self, timeout: float) -> None:
+        """Unmount everything."""
+        self.directory.close()

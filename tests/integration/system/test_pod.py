@@ -1,0 +1,281 @@
+"""A pod through CRI: its containers in one VM, with what they share and what each has for itself."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
+
+from protos.gen.runtime import v1 as api
+from tests.harness import guest
+from tests.harness.cri import Cri, Pod
+from tests.harness.fixtures import BedKeeper
+from tests.harness.waiting import eventually_async
+from tests.integration.system.pods import PodKeeper, linux, output, pod_linux, running
+
+pytestmark = [pytest.mark.integration, pytest.mark.anyio]
+
+MIB = 1 << 20
+SYSCTLS = {"kernel.shm_rmid_forced": "1", "net.ipv4.ip_unprivileged_port_start": "999"}
+DNS = api.DnsConfig(servers=["192.0.2.53", "2001:db8::53"], searches=["one.test", "two.test"], options=["ndots:3"])
+
+
+@pytest.fixture(scope="module")
+async def keeper(bed_keeper: BedKeeper) -> AsyncIterator[PodKeeper]:
+    """Owner of the module's pod; checks that its removal leaves nothing."""
+    bed = bed_keeper.bed()
+    check = bed.leak_check()
+    keeper = PodKeeper(bed_keeper, "shared", hostname="pod-name", dns_config=DNS, linux=pod_linux(sysctls=SYSCTLS))
+    yield keeper
+    await keeper.close()
+    if bed is bed_keeper.bed():
+        check.assert_clean()
+
+
+@pytest.fixture
+async def kept(keeper: PodKeeper) -> tuple[Cri, Pod]:
+    """The client and the pod, which runs before what the test leaves is looked at."""
+    return await keeper.pod()
+
+
+@pytest.fixture
+def cri(kept: tuple[Cri, Pod], nothing_left: None) -> Cri:
+    """The client."""
+    return kept[0]
+
+
+@pytest.fixture
+def pod(kept: tuple[Cri, Pod]) -> Pod:
+    """The pod."""
+    return kept[1]
+
+
+async def test_containers_of_a_pod_are_in_one_machine_that_is_not_the_host(cri: Cri, pod: Pod) -> None:
+    async with running(cri, pod, "one") as one, running(cri, pod, "two") as two:
+        first = guest.identity((await cri.exec(one, *guest.IDENTITY_COMMAND)).text)
+        second = guest.identity((await cri.exec(two, *guest.IDENTITY_COMMAND)).text)
+
+    assert first == second
+    assert first[0] != guest.host_kernel()
+    assert first[1] != guest.host_boot_id()
+
+
+async def test_an_exec_returns_its_code_and_both_outputs(cri: Cri, pod: Pod) -> None:
+    async with running(cri, pod, "one") as one:
+        done = await cri.exec(one, "sh", "-c", "echo out; echo err >&2; exit 9")
+
+    assert (done.exit_code, done.stdout, done.stderr) == (9, b"out\n", b"err\n")
+
+
+async def test_an_exec_s_large_output_is_whole(cri: Cri, pod: Pod) -> None:
+    async with running(cri, pod, "one") as one:
+        script = "head -c 2097152 /dev/urandom > /tmp/x; cat /tmp/x >&2; sha256sum < /tmp/x"
+        done = await cri.exec(one, "sh", "-c", script)
+
+    assert done.exit_code == 0
+    assert len(done.stderr) == 2 * MIB
+    assert done.text.split()[0] == hashlib.sha256(done.stderr).hexdigest()
+
+
+async def test_an_exec_past_its_time_is_ended_in_the_guest(cri: Cri, pod: Pod) -> None:
+    async with running(cri, pod, "one") as one:
+        began = time.monotonic()
+        with pytest.raises(GRPCError) as refused:
+            await cri.exec(one, "sleep", "1001", timeout=1)
+
+        assert refused.value.status is Status.DEADLINE_EXCEEDED
+        assert time.monotonic() - began < 5
+        assert "sleep 1001" not in (await cri.exec(one, "ps")).text
+
+
+async def test_an_exec_of_nothing_is_refused_by_name(cri: Cri, pod: Pod) -> None:
+    async with running(cri, pod, "one") as one:
+        with pytest.raises(GRPCError) as refused:
+            await cri.exec(one, "/no/such/program")
+
+        assert "/no/such/program" in (refused.value.message or "")
+        assert (await cri.exec(one, "echo", "alive")).text == "alive"
+
+
+async def test_the_log_has_each_line_once_and_says_which_output_it_was(cri: Cri, pod: Pod) -> None:
+    script = (
+        "for n in 1 2 3 4 5 6 7 8 9; do echo out $n; echo err $n >&2; done; head -c 20000 /dev/zero | tr '\\0' x; echo"
+    )
+    async with running(cri, pod, "one", "sh", "-c", script) as one:
+        await cri.wait_exit(one)
+        lines = one.log()
+
+    assert [line.text for line in lines if line.stream == "stderr"] == [f"err {n}" for n in range(1, 10)]
+    assert [line.text for line in lines if line.stream == "stdout"] == [
+        *(f"out {n}" for n in range(1, 10)),
+        "x" * 20000,
+    ]
+
+
+async def test_statistics_of_a_container(cri: Cri, pod: Pod) -> None:
+    resources = api.LinuxContainerResources(memory_limit_in_bytes=64 * MIB)
+    script = "x=$(head -c 8388608 /dev/zero | tr '\\0' y); echo full; while :; do sleep 1000; done"
+    async with running(cri, pod, "one", "sh", "-c", script, linux=linux(resources=resources)) as one:
+
+        async def is_full() -> bool:
+            return bool(one.log())
+
+        await eventually_async(is_full, "the container has filled its memory")
+        stats = await cri.stats(one)
+
+    assert stats.memory is not None
+    assert stats.memory.working_set_bytes is not None
+    assert 8 * MIB < stats.memory.working_set_bytes.value < 64 * MIB
+    assert stats.memory.available_bytes is not None
+    assert 0 < stats.memory.available_bytes.value < 56 * MIB
+    assert stats.cpu is not None
+    assert stats.cpu.usage_core_nano_seconds is not None
+    assert stats.cpu.usage_core_nano_seconds.value > 1_000_000
+
+
+async def test_shared_memory_is_the_pod_s(cri: Cri, pod: Pod) -> None:
+    async with running(cri, pod, "one") as one, running(cri, pod, "two") as two:
+        await cri.exec(one, "sh", "-c", "echo through memory > /dev/shm/message")
+        message = (await cri.exec(two, "cat", "/dev/shm/message")).text
+        size = (await cri.exec(two, "sh", "-c", "df -k /dev/shm | tail -n 1; rm /dev/shm/message")).text.split()[1]
+
+    assert message == "through memory"
+    # CRI's size for all pods.
+    assert int(size) == 64 * 1024
+
+
+async def test_name_and_dns_of_the_pod_are_its_containers(cri: Cri, pod: Pod) -> None:
+    async with running(cri, pod, "one") as one:
+        name = (await cri.exec(one, "hostname")).text
+        file = (await cri.exec(one, "cat", "/etc/hostname")).text
+        resolver = (await cri.exec(one, "cat", "/etc/resolv.conf")).text
+
+    assert (name, file) == ("pod-name", "pod-name")
+    assert resolver.split("\n") == [
+        "search one.test two.test",
+        "nameserver 192.0.2.53",
+        "nameserver 2001:db8::53",
+        "options ndots:3",
+    ]
+
+
+async def test_sysctls_of_the_pod_hold_in_its_containers(cri: Cri, pod: Pod) -> None:
+    paths = [f"/proc/sys/{key.replace('.', '/')}" for key in SYSCTLS]
+
+    assert (await output(cri, pod, "one", "cat", *paths)).split() == list(SYSCTLS.values())
+
+
+async def test_a_container_does_not_see_the_processes_of_others(cri: Cri, pod: Pod) -> None:
+    async with running(cri, pod, "one", "sleep", "1002"), running(cri, pod, "two") as two:
+        assert (await cri.exec(two, "sh", "-c", "cat /proc/1/cmdline | tr '\\0' ' '")).text.startswith("sh -c trap")
+        assert "sleep 1002" not in (await cri.exec(two, "ps")).text
+
+
+async def test_command_environment_and_directory_of_a_container(cri: Cri, pod: Pod) -> None:
+    text = await output(
+        cri,
+        pod,
+        "one",
+        "sh",
+        args=["-c", 'echo "$0 $GREETING $(pwd)"', "arg"],
+        envs=[api.KeyValue(key="GREETING", value=b"good day")],
+        working_dir="/home/app",
+    )
+
+    assert text == "arg good day /home/app"
+
+
+async def test_the_security_context_of_a_container_holds(cri: Cri, pod: Pod) -> None:
+    script = (
+        "id -u; id -g; id -G; touch /etc/x 2>/dev/null || echo readonly; grep -E 'CapBnd|NoNewPrivs' /proc/self/status"
+    )
+    security = linux(
+        run_as_user=api.Int64Value(value=1000),
+        run_as_group=api.Int64Value(value=1000),
+        supplemental_groups=[2500, 2600],
+        readonly_rootfs=True,
+        no_new_privs=True,
+        capabilities=api.Capability(drop_capabilities=["ALL"], add_capabilities=["CHOWN"]),
+    )
+
+    lines = (await output(cri, pod, "one", "sh", "-c", script, linux=security)).split("\n")
+
+    assert lines[:2] == ["1000", "1000"]
+    assert {"1000", "2500", "2600"} <= set(lines[2].split())
+    assert lines[3:] == ["readonly", "CapBnd:\t0000000000000001", "NoNewPrivs:\t1"]
+
+
+async def test_volumes_are_read_and_written(cri: Cri, pod: Pod, tmp_path: Path) -> None:
+    data = os.urandom(MIB + 5)
+    (tmp_path / "given").write_bytes(data)
+    (tmp_path / "kept").write_text("kept")
+    (tmp_path / "rw").mkdir()
+    mounts = [
+        api.Mount(container_path="/ro", host_path=str(tmp_path), readonly=True),
+        api.Mount(container_path="/rw", host_path=str(tmp_path / "rw")),
+    ]
+    script = (
+        "cp /ro/given /rw/copy; sha256sum < /rw/copy; echo x > /ro/kept || echo refused; rm /ro/kept || echo refused"
+    )
+
+    text = await output(cri, pod, "one", "sh", "-c", script + " 2>/dev/null", mounts=mounts)
+
+    assert text.split()[0] == hashlib.sha256(data).hexdigest()
+    assert text.count("refused") == 2
+    assert (tmp_path / "rw" / "copy").read_bytes() == data
+    assert (tmp_path / "kept").read_text() == "kept"
+
+
+async def test_a_container_that_took_too_much_memory_is_reported_as_such(cri: Cri, pod: Pod) -> None:
+    resources = api.LinuxContainerResources(memory_limit_in_bytes=32 * MIB)
+    async with running(cri, pod, "one", "tail", "/dev/zero", linux=linux(resources=resources)) as one:
+        status = await cri.wait_exit(one)
+
+    assert (status.exit_code, status.reason) == (137, "OOMKilled")
+
+
+async def test_new_limits_reach_a_running_container(cri: Cri, pod: Pod) -> None:
+    script = "cd /sys/fs/cgroup; cat memory.max cpu.max"
+    before = api.LinuxContainerResources(memory_limit_in_bytes=64 * MIB, cpu_quota=20_000, cpu_period=100_000)
+    after = api.LinuxContainerResources(memory_limit_in_bytes=96 * MIB, cpu_quota=40_000, cpu_period=100_000)
+    async with running(cri, pod, "one", linux=linux(resources=before)) as one:
+        assert (await cri.exec(one, "sh", "-c", script)).text.split("\n") == [str(64 * MIB), "20000 100000"]
+
+        request = api.UpdateContainerResourcesRequest(container_id=one.id, linux=after)
+        await cri.runtime.update_container_resources(request, timeout=30)
+
+        assert (await cri.exec(one, "sh", "-c", script)).text.split("\n") == [str(96 * MIB), "40000 100000"]
+
+
+async def test_a_container_starts_again_under_its_name_and_after_the_last_one_went(cri: Cri, pod: Pod) -> None:
+    boots = set()
+    for code in (3, 4):
+        script = f"cat /proc/sys/kernel/random/boot_id; exit {code}"
+        one = await cri.run(pod, "again", "sh", "-c", script, linux=linux())
+        assert (await cri.wait_exit(one)).exit_code == code
+        boots.add(one.log()[-1].text)
+        await cri.remove(one)
+
+    assert len(boots) == 1
+
+
+async def test_a_container_that_cannot_start_says_why_and_the_pod_goes_on(cri: Cri, pod: Pod) -> None:
+    with pytest.raises(GRPCError) as refused:
+        async with running(cri, pod, "wrong", "/no/such/program"):
+            pass
+
+    assert "/no/such/program" in (refused.value.message or "")
+    assert await output(cri, pod, "right", "echo", "alive") == "alive"
+
+
+async def test_many_containers_at_once(cri: Cri, pod: Pod) -> None:
+    texts = await asyncio.gather(*(output(cri, pod, f"many-{n}", "echo", f"number {n}") for n in range(6)))
+
+    assert texts == [f"number {n}" for n in range(6)]

@@ -1,0 +1,133 @@
+"""Pods through CRI from beginning to end: stops with and without grace, removal, neighbours, sizes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from grpclib.exceptions import GRPCError
+
+from protos.gen.runtime import v1 as api
+from tests.harness import guest
+from tests.harness.cri import Cri
+from tests.harness.waiting import eventually_async
+from tests.integration.system.pods import STAY, linux, output, pod_linux, running
+
+pytestmark = [pytest.mark.integration, pytest.mark.anyio]
+
+MIB = 1 << 20
+
+
+async def test_a_stopped_container_may_tidy_up_within_its_grace_and_is_killed_after_it(cri: Cri) -> None:
+    pod = await cri.run_pod("grace", linux=pod_linux())
+    handler = "trap 'echo tidy; exit 11' TERM; echo ready; while :; do sleep 0.05; done"
+    stubborn = "trap 'echo no' TERM; echo ready; while :; do sleep 0.05; done"
+    async with (
+        running(cri, pod, "polite", "sh", "-c", handler) as polite,
+        running(cri, pod, "stubborn", "sh", "-c", stubborn) as rude,
+    ):
+
+        async def are_ready() -> bool:
+            return bool(polite.log() and rude.log())
+
+        await eventually_async(are_ready, "both have set their handlers")
+        began = time.monotonic()
+        await cri.stop(polite, grace=20)
+        seconds_polite = time.monotonic() - began
+        began = time.monotonic()
+        await cri.stop(rude, grace=2)
+        seconds_rude = time.monotonic() - began
+
+        ends = [(await cri.status(one)).exit_code for one in (polite, rude)]
+        assert ends == [11, 137]
+        assert [line.text for line in polite.log()] == ["ready", "tidy"]
+        assert [line.text for line in rude.log()] == ["ready", "no"]
+        assert seconds_polite < 5
+        assert 2 <= seconds_rude < 7
+
+
+async def test_a_pod_is_removed_with_its_containers_running_and_a_second_time_too(cri: Cri) -> None:
+    pod = await cri.run_pod("removed", linux=pod_linux())
+    await cri.run(pod, "stays", *STAY, linux=linux())
+    await cri.run(pod, "deaf", "sleep", "1000", linux=linux())
+
+    await cri.stop_pod(pod)
+    status = await cri.pod_status(pod)
+    await cri.stop_pod(pod)
+    await cri.remove_pod(pod)
+    await cri.remove_pod(pod)
+
+    assert status.state is api.PodSandboxState.SANDBOX_NOTREADY
+    with pytest.raises(GRPCError):
+        await cri.pod_status(pod)
+
+
+async def test_a_pod_that_runs_is_removed_by_force(cri: Cri) -> None:
+    pod = await cri.run_pod("forced", linux=pod_linux())
+    await cri.run(pod, "stays", *STAY, linux=linux())
+
+    await cri.remove_pod(pod)
+
+    with pytest.raises(GRPCError):
+        await cri.pod_status(pod)
+
+
+async def test_a_second_pod_of_the_same_name_is_refused_and_the_first_goes_on(cri: Cri) -> None:
+    config = cri.pod_config("twice", linux=pod_linux())
+    request = api.RunPodSandboxRequest(config=config, runtime_handler=cri.handler.name)
+    pod = await cri.run_pod_of(config)
+
+    with pytest.raises(GRPCError) as refused:
+        await cri.runtime.run_pod_sandbox(request, timeout=60)
+
+    assert "reserved" in (refused.value.message or "")
+    assert (await cri.pod_status(pod)).state is api.PodSandboxState.SANDBOX_READY
+    assert await output(cri, pod, "one", "echo", "alive") == "alive"
+
+
+async def test_two_pods_start_at_the_same_time_and_are_two_machines(cri: Cri) -> None:
+    one, other = await asyncio.gather(
+        cri.run_pod("one", linux=pod_linux(), hostname="one"), cri.run_pod("other", linux=pod_linux(), hostname="other")
+    )
+
+    script = "hostname; cat /proc/sys/kernel/random/boot_id; ls /dev/shm; touch /dev/shm/mine"
+    first, second = await asyncio.gather(
+        output(cri, one, "c", "sh", "-c", script), output(cri, other, "c", "sh", "-c", script)
+    )
+
+    assert (first.split()[0], second.split()[0]) == ("one", "other")
+    assert len({first.split()[1], second.split()[1], guest.host_boot_id()}) == 3
+    assert len(first.split()) == len(second.split()) == 2
+    await cri.remove_pod(one)
+    assert await output(cri, other, "c", "echo", "alive") == "alive"
+
+
+async def test_containers_of_a_pod_that_shares_its_processes_see_each_other_and_the_pod_s_own(cri: Cri) -> None:
+    pod = await cri.run_pod("sharing", linux=pod_linux(api.NamespaceMode.POD))
+    shared = linux(api.NamespaceMode.POD)
+    async with (
+        running(cri, pod, "one", "sleep", "1003", linux=shared) as one,
+        running(cri, pod, "two", linux=shared) as two,
+        running(cri, pod, "apart", linux=linux(api.NamespaceMode.CONTAINER)) as apart,
+    ):
+        seen = (await cri.exec(two, "ps", "-o", "pid,args")).text
+        assert "sleep 1003" in seen
+        assert "/pause" in next(line for line in seen.splitlines() if line.split()[0] == "1")
+        assert "sleep 1003" not in (await cri.exec(apart, "ps")).text
+
+        assert (await cri.exec(two, "killall", "sleep")).exit_code == 0
+        status = await cri.wait_exit(one)
+
+    assert status.exit_code == 143
+
+
+async def test_the_size_of_a_pod_s_machine_is_what_its_containers_may_use_together(cri: Cri) -> None:
+    limits = api.LinuxContainerResources(cpu_quota=100_000, cpu_period=100_000, memory_limit_in_bytes=300 * MIB)
+    pod = await cri.run_pod("sized", linux=pod_linux(resources=limits))
+
+    script = "nproc; sed -n 's/MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo"
+    vcpus, kib = map(int, (await output(cri, pod, "one", "sh", "-c", script)).split())
+
+    assert vcpus == 2
+    assert (2048 + 300) * 0.88 < kib / 1024 <= 2048 + 300
