@@ -151,7 +151,8 @@ class SandboxIdentity:
 class Pod(Protocol):
     """One sandbox and its containers. All methods raise `sandbox.errors.SandboxError` and nothing else.
 
-    `state`, `pids`, `task_pid` and `is_empty` answer from memory; `wait` never needs the guest to answer.
+    `state`, `task_pid` and `is_empty` answer from memory; `wait` never needs the guest to answer, and `pids` does with
+    or without it, in half a second at most.
     An empty `exec_id` means the container's init process.
     """
 
@@ -180,8 +181,11 @@ class Pod(Protocol):
     def state(self, container_id: str, exec_id: str) -> ProcessState:
         """The process' state now."""
 
-    def pids(self, container_id: str) -> list[ProcessInfo]:
-        """Never empty for a container that exists."""
+    async def pids(self, container_id: str) -> list[ProcessInfo]:
+        """The VM's pid, and then the guest's processes (see `sandbox.guest_processes`) if it tells them in time.
+
+        Never empty, and never an error, for a container that exists.
+        """
 
     def task_pid(self, container_id: str) -> int:
         """Pid for `Connect`: that of the VM, 0 before there is one; never an error."""

@@ -27,6 +27,7 @@ from sandbox.detached import detached
 from sandbox.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError, UnavailableError
 from sandbox.exits import Exits
 from sandbox.guest_errors import guest_errors
+from sandbox.guest_processes import GuestProcesses
 from sandbox.guest_spec import guest_resources
 from sandbox.interface import (
     CreateRequest,
@@ -80,6 +81,7 @@ class Sandbox:
         self.root_id: str | None = None
         self._creations: dict[str, Creation] = {}
         self._exits = Exits(self)
+        self._processes = GuestProcesses()
         #: Held while the VM is brought up.
         self.booting = anyio.Lock()
         self._closing = anyio.Lock()
@@ -154,10 +156,13 @@ class Sandbox:
     def state(self, container_id: str, exec_id: str) -> ProcessState:
         return self._process(container_id, exec_id).snapshot(self.vm_pid)
 
-    def pids(self, container_id: str) -> list[ProcessInfo]:
+    async def pids(self, container_id: str) -> list[ProcessInfo]:
         container = self._container(container_id)
-        execs = [ProcessInfo(self.vm_pid, item.exec_id) for item in container.execs.values() if item.is_running]
-        return [ProcessInfo(self.vm_pid), *execs]
+        vm = ProcessInfo(self.vm_pid)
+        if self.machine and not self.machine.lost.is_set() and not container.init.has_ended:
+            if listed := await self._processes.listed(self.machine.agent, container):
+                return [vm, *listed]
+        return [vm, *(ProcessInfo(vm.pid, item.exec_id) for item in container.execs.values() if item.is_running)]
 
     def task_pid(self, container_id: str) -> int:
         return self.vm_pid

@@ -2,7 +2,7 @@
 
 Versions 2 and 3 have the same messages, so one service answers both (`containerd.task.v2.Task`,
 `containerd.task.v3.Task`). Nothing is decided here but how containerd's words become the pod's; what must answer at
-once (`State`, `Pids`, `Connect`) is answered from memory.
+once (`State`, `Connect`) is answered from memory.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ class TaskService(v2.TaskBase):
             self._lifetime.touch()
 
     async def pids(self, message: v2.PidsRequest) -> v2.PidsResponse:
-        """A container's processes, as far as the host sees them."""
-        return translate.pids_response(self._pod.pids(message.id))
+        """A container's processes: the VM, and those of the guest by numbers that no process of the host has."""
+        return translate.pids_response(await self._pod.pids(message.id))
 
     async def pause(self, message: v2.PauseRequest) -> Empty:
         """Freeze a container."""

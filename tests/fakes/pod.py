@@ -239,7 +239,7 @@ class FakePod:
             exited_at_ns=process.end.exited_at_ns,
         )
 
-    def pids(self, container_id: str) -> list[ProcessInfo]:
+    async def pids(self, container_id: str) -> list[ProcessInfo]:
         self._process(container_id, "")
         return [ProcessInfo(VM_PID, exec_id) for cid, exec_id in self.processes if cid == container_id]
 

@@ -51,7 +51,7 @@ FILES: dict[str, tuple[Break, tuple[str, ...]]] = {
         lambda tmp: {"path": guests.script(tmp, "qemu", "echo 'qemu: no luck today' >&2; exit 3")},
         ("phase vm", "QEMU exited with status 3", "qemu: no luck today"),
     ),
-    "no virtiofsd": (lambda tmp: {"virtio_fs_daemon": tmp / "none"}, ("phase virtiofsd", "none: no such program")),
+    "no virtiofsd": (lambda tmp: {"virtio_fs_daemon": tmp / "none"}, ("phase share", "none: no such program")),
     "a virtiofsd that dies at once": (
         lambda tmp: {
             "virtio_fs_daemon": guests.script(
@@ -114,7 +114,7 @@ def test_a_configuration_that_is_wrong_is_one_line_at_once(
     missing = _run(Ctr(bed.socket, bed.runtime, configuration=tmp_path / "none.toml"))
 
     _assert_told(misspelt, ("50-fault.toml", "kernal", "kernel"), "")
-    _assert_told(missing, ("none.toml", "no such file"), "")
+    _assert_told(missing, ("none.toml", "does not exist"), "")
 
 
 @pytest.mark.parametrize("fault", FILES)

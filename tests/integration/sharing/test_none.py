@@ -44,11 +44,20 @@ def place(tmp_path: Path) -> Path:
 
 
 def test_a_container_has_copies_of_everything_as_it_was(none: Ctr, place: Path):
-    script = (
-        "cd /place; grep -c virtiofs /proc/mounts; grep -c '^tmpfs / tmpfs rw,relatime' /proc/mounts; stat -c '%n %a %u %g %F' empty locked locked/inside; readlink link; "
-        "readlink dangling; cat link; echo; cat with*; echo; md5sum < large; echo *; "
-        "echo changed > empty; stat -c %a /tmp /root"
-    )
+    script = """
+        cd /place
+        grep -c virtiofs /proc/mounts
+        grep -c '^tmpfs / tmpfs rw,relatime' /proc/mounts
+        stat -c '%n %a %u %g %F' empty locked locked/inside
+        readlink link
+        readlink dangling
+        cat link; echo
+        cat with*; echo
+        md5sum < large
+        echo *
+        echo changed > empty
+        stat -c %a /tmp /root
+    """
     done = none.run("c1", "sh", "-c", script, options=("--rm", *mount(place, "/place"))).check()
     assert done.text.splitlines() == [
         "0",

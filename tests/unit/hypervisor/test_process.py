@@ -129,6 +129,18 @@ async def test_lines_are_logged_as_they_come():
     assert lines == ["one", "two"]
 
 
+async def test_its_own_children_go_with_it_stopped_ones_too():
+    child = spawn([SH, "-c", "sleep 60 & kill -STOP $!; echo $!"])
+    await end(child)
+    try:
+        grandchild = os.pidfd_open(int(child.stderr_tail))
+    except ProcessLookupError:
+        return
+    with anyio.fail_after(PATIENCE):
+        await anyio.wait_readable(grandchild)
+    os.close(grandchild)
+
+
 async def test_it_dies_with_its_parent():
     script = (
         "import asyncio, sys; sys.path.insert(0, sys.argv[1])\n"

@@ -359,7 +359,7 @@ async def test_memory_answers_while_the_guest_hangs(world: World):
         group.start_soon(world.sandbox.kill, "c1", "", signal.SIGTERM, False)
         await world.agent.called("SignalProcess")
         assert world.sandbox.state("c1", "").status is ProcessStatus.RUNNING
-        assert world.sandbox.pids("c1")[0].pid == world.vm.pid
+        assert (await world.sandbox.pids("c1"))[0].pid == world.vm.pid
         assert world.sandbox.task_pid("anything") == world.vm.pid
         group.cancel_scope.cancel()
 

@@ -173,6 +173,7 @@ async def test_a_signal_ends_running_containers_and_tells_so(place: ShimPlace) -
                 await client.state(StateRequest(id="c1"))
                 os.kill(place.daemon(), signal.SIGTERM)
             assert exits == [137]
+            await service.wait_for(3)
         assert service.topics[-1] == "/tasks/exit"
         place.wait_until_gone()
 

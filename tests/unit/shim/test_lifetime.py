@@ -7,6 +7,7 @@ import time
 import anyio
 import pytest
 
+from shim import lifetime as lifetime_module
 from shim.lifetime import Lifetime
 
 pytestmark = pytest.mark.anyio
@@ -59,6 +60,17 @@ async def test_touching_it_prolongs_the_life() -> None:
         await lifetime.wait()
 
     assert time.monotonic() - started >= 0.3
+
+
+async def test_a_pod_that_has_been_used_ends_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifetime_module, "EMPTIED_TIMEOUT", 0.05)
+    lifetime = Lifetime(lambda: True, 1.0)
+    lifetime.touch()
+
+    with anyio.fail_after(0.9):
+        reason = await lifetime.wait()
+
+    assert reason == "no container for 0.05 s"
 
 
 async def test_the_first_reason_counts_and_ends_it_at_once() -> None:

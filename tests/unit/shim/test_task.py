@@ -275,6 +275,8 @@ async def test_create_is_told_less_than_its_callers_patience(tmp_path: Path) -> 
         await world.create("c1", timeout=10)
         assert world.pod.create_timeout is not None
         assert 8 < world.pod.create_timeout <= 9
+        await world.create("c3", timeout=0.8)
+        assert world.pod.create_timeout <= 0.4
         await world.create("c2")
         assert world.pod.create_timeout is None
 
