@@ -11,15 +11,34 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from bench import cold_create, exec_latency, machine, memory, start_latency, state_latency
+from bench import (
+    agent_exec,
+    agent_memory,
+    agent_rpc,
+    agent_stdout,
+    cold_create,
+    exec_latency,
+    machine,
+    memory,
+    start_latency,
+    state_latency,
+)
 from bench.outcome import Outcome
 from bench.subjects import Context, running_pair
 from tests.harness.bed import BedError, missing_here, open_bed
 
 RESULTS = Path(__file__).parent / "results"
 
-#: Benchmarks in the order they run: first those that make their own shims, then those that share a pair of containers.
-ALONE: dict[str, Callable[[Context], Awaitable[Outcome]]] = {"start": start_latency.run, "create": cold_create.run}
+#: Benchmarks in the order they run: first those that make their own shims or guests, then those that share a pair of
+#: containers.
+ALONE: dict[str, Callable[[Context], Awaitable[Outcome]]] = {
+    "start": start_latency.run,
+    "create": cold_create.run,
+    "agent-rpc": agent_rpc.run,
+    "agent-stdout": agent_stdout.run,
+    "agent-exec": agent_exec.run,
+    "agent-memory": agent_memory.run,
+}
 SHARED = {"state": state_latency.run, "exec": exec_latency.run, "memory": memory.run}
 
 

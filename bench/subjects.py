@@ -41,6 +41,12 @@ class Context:
             PEER: ShimBinary(Path(peer), self.bed.socket, "bench"),
         }
 
+    def scratch(self, name: str) -> Path:
+        """A new directory with a short path, for guests whose sockets are in it."""
+        path = self.directory / name
+        path.mkdir(parents=True)
+        return path
+
     def rootfs(self) -> Path:
         """A busybox root directory, made once."""
         root = self.directory / "rootfs"

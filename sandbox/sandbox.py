@@ -159,9 +159,11 @@ class Sandbox:
     async def pids(self, container_id: str) -> list[ProcessInfo]:
         container = self._container(container_id)
         vm = ProcessInfo(self.vm_pid)
-        if self.machine and not self.machine.lost.is_set() and not container.init.has_ended:
-            if listed := await self._processes.listed(self.machine.agent, container):
-                return [vm, *listed]
+        machine = self.machine
+        if machine is None or machine.lost.is_set() or container.init.has_ended:
+            return [vm]
+        if listed := await self._processes.listed(machine.agent, container):
+            return [vm, *listed]
         return [vm, *(ProcessInfo(vm.pid, item.exec_id) for item in container.execs.values() if item.is_running)]
 
     def task_pid(self, container_id: str) -> int:

@@ -31,6 +31,10 @@ MOUNTS: tuple[tuple[str, str, str, int, str], ...] = (
 #: Without these no container can run.
 REQUIRED = frozenset({"/proc", "/sys", "/dev", "/run", "/sys/fs/cgroup"})
 
+#: What the kernel calls a machine that nobody has named, and what it is called instead, as by systemd.
+NAMELESS = "(none)"
+DEFAULT_HOSTNAME = "localhost"
+
 _SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
@@ -63,6 +67,12 @@ def _mounted() -> set[str]:
             return mount_points(file)
     except OSError:
         return set()
+
+
+def name_machine() -> None:
+    """Give a nameless guest a name that is one: containers whose spec has none are seen to have it."""
+    if os.uname().nodename == NAMELESS:
+        socket.sethostname(DEFAULT_HOSTNAME)
 
 
 def bring_up_loopback() -> None:

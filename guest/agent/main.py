@@ -24,6 +24,7 @@ def main() -> None:
             from guest.agent import boot
 
             boot.mount_all()
+            boot.name_machine()
         from guest.agent import daemon
 
         daemon.run(is_init)

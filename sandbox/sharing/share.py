@@ -85,7 +85,10 @@ class Share(ABC):
 
     @property
     def exit_reason(self) -> str | None:
-        """Why the helper process has ended, in one line; None while it runs and where there is none."""
+        """Why the helper process has ended by itself, in one line.
+
+        None while it runs, where there is none, and when it only followed the VM.
+        """
         return None
 
     def kill(self) -> None:

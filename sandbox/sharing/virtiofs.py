@@ -68,7 +68,7 @@ class Daemon(Protocol):
 
     @property
     def exit_reason(self) -> str | None:
-        """None while it runs."""
+        """None while it runs, and when it only followed QEMU."""
 
     async def start(self, timeout: float) -> None:
         """Launch it."""

@@ -122,10 +122,7 @@ class Cri:
 
     async def run_pod(self, name: str, *, timeout: float = RUN_POD_TIMEOUT, **settings: Any) -> Pod:
         """RunPodSandbox under this client's handler; `settings` are further fields of `PodSandboxConfig`."""
-        return await self.run_pod_of(self.pod_config(name, **settings), timeout)
-
-    async def run_pod_of(self, config: api.PodSandboxConfig, timeout: float = RUN_POD_TIMEOUT) -> Pod:
-        """RunPodSandbox with a whole configuration."""
+        config = self.pod_config(name, **settings)
         request = api.RunPodSandboxRequest(config=config, runtime_handler=self.handler.name)
         answer = await self.runtime.run_pod_sandbox(request, timeout=timeout)
         pod = Pod(answer.pod_sandbox_id, config)

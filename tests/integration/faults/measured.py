@@ -6,7 +6,7 @@ import pytest
 
 
 class Measured:
-    """Life: made, `note` any number of times, `show`."""
+    """A plugin of the run. Life: made, `note` any number of times, shown with pytest's summary."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []
@@ -15,10 +15,7 @@ class Measured:
         """Remember how long `what` took."""
         self._lines.append(f"{what}: {seconds:.3f} s")
 
-    def show(self, config: pytest.Config) -> None:
-        """Write all of it to the terminal."""
-        terminal = config.pluginmanager.get_plugin("terminalreporter")
-        if terminal is not None and self._lines:
-            terminal.ensure_newline()
-            for line in self._lines:
-                terminal.write_line(f"measured: {line}")
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Show all of it."""
+        for line in self._lines:
+            terminalreporter.write_line(f"measured: {line}")

@@ -51,7 +51,7 @@ FILES: dict[str, tuple[Break, tuple[str, ...]]] = {
         lambda tmp: {"path": guests.script(tmp, "qemu", "echo 'qemu: no luck today' >&2; exit 3")},
         ("phase vm", "QEMU exited with status 3", "qemu: no luck today"),
     ),
-    "no virtiofsd": (lambda tmp: {"virtio_fs_daemon": tmp / "none"}, ("phase share", "none: no such program")),
+    "no virtiofsd": (lambda tmp: {"virtio_fs_daemon": tmp / "none"}, ("phase ", "none: no such program")),
     "a virtiofsd that dies at once": (
         lambda tmp: {
             "virtio_fs_daemon": guests.script(

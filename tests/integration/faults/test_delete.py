@@ -1,4 +1,4 @@
-"""The `delete` binary for a sandbox whose daemon is dead: containerd runs one for each container, all at the same time."""
+"""The `delete` binary for a sandbox whose daemon is dead: containerd runs one for each container, all at once."""
 
 from __future__ import annotations
 

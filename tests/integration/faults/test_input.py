@@ -1,4 +1,4 @@
-"""Bad input to a pod that runs: the right code, one line, and neither the pod nor anything in it is the worse for it."""
+"""Bad input: the right code and one line, and a pod that runs is not the worse for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A `Create` that is not let finish: by its caller's deadline, by its caller's end, by the death of what it works with."""
+"""A `Create` that may not finish: because of its caller's deadline or end, or the death of what it works with."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from grpclib.exceptions import GRPCError
 
 from protos.gen.containerd.task.v2 import ConnectRequest, DeleteRequest, PidsRequest, StateRequest, TaskStub
 from protos.gen.containerd.v1.types import Status as TaskStatus
+from protos.gen.wellknown import Any as Packed
 from sandbox.rundir import read_journal
 from tests.harness import processes
 from tests.harness.bed import Bed
@@ -26,25 +27,35 @@ from tests.integration.faults import guests
 from tests.integration.faults.conftest import PidOf, address_of, write_settings
 from tests.integration.faults.direct import BOOT_TIMEOUT, CALL_TIMEOUT, Direct, connect, packed_options, shut_down
 from tests.integration.faults.measured import Measured
+from tests.integration.hypervisor.toy_kernel import write_kernel
 
 pytestmark = pytest.mark.integration
 
-#: Seconds that a caller gives a start which takes longer: the guest alone needs more.
-DEADLINE = 1.5
+#: Seconds that a caller gives a start which takes longer.
+DEADLINE = 2.0
 
 
-async def _failure(task: TaskStub, direct: Direct, **fields: Any) -> GRPCError:
+@pytest.fixture
+def endless(tmp_path: Path) -> Packed:
+    """Options under which a guest boots until somebody gives it up."""
+    (tmp_path / "settings").mkdir()
+    return packed_options(write_settings(tmp_path / "settings", {}, {"kernel": write_kernel(tmp_path / "kernel")}))
+
+
+async def _failure(task: TaskStub, direct: Direct, options: Packed) -> GRPCError:
     """Create c1 with too little time, and return the error."""
     with pytest.raises(GRPCError) as caught:
-        await task.create(direct.request("c1", **fields), timeout=DEADLINE)
+        await task.create(direct.request("c1", options=options), timeout=DEADLINE)
     return caught.value
 
 
-async def test_a_deadline_before_the_guest_is_up_undoes_everything(direct: Direct, measured: Measured) -> None:
+async def test_a_deadline_before_the_guest_is_up_undoes_everything(
+    direct: Direct, endless: Packed, measured: Measured
+) -> None:
     async with connect(direct.start("c1")) as task:
         began = time.monotonic()
 
-        error = await _failure(task, direct)
+        error = await _failure(task, direct, endless)
 
         measured.note(f"Create with {DEADLINE} s to live: error", time.monotonic() - began)
         assert error.status is Status.DEADLINE_EXCEEDED
@@ -62,7 +73,7 @@ async def test_a_qemu_that_hangs_is_given_up_in_time(direct: Direct, tmp_path: P
     (tmp_path / "settings").mkdir()
     settings = write_settings(tmp_path / "settings", {}, {"path": silent})
     async with connect(direct.start("c1")) as task:
-        error = await _failure(task, direct, options=packed_options(settings))
+        error = await _failure(task, direct, packed_options(settings))
 
         assert error.status is Status.DEADLINE_EXCEEDED
         assert "phase vm" in str(error.message)
@@ -70,12 +81,12 @@ async def test_a_qemu_that_hangs_is_given_up_in_time(direct: Direct, tmp_path: P
 
 
 @asynccontextmanager
-async def _creating(direct: Direct, address: str) -> AsyncIterator[None]:
+async def _creating(direct: Direct, address: str, **fields: Any) -> AsyncIterator[None]:
     """A `Create` of c1 that is under way; its connection goes with the body."""
 
     async def create(task: TaskStub) -> None:
         with pytest.raises(GRPCError):
-            await task.create(direct.request("c1"), timeout=BOOT_TIMEOUT)
+            await task.create(direct.request("c1", **fields), timeout=BOOT_TIMEOUT)
 
     async def has_qemu() -> bool:
         return "qemu" in read_journal(direct.run_dir("c1")).get("processes", {})
@@ -87,9 +98,9 @@ async def _creating(direct: Direct, address: str) -> AsyncIterator[None]:
         group.cancel_scope.cancel()
 
 
-async def test_a_create_under_way_holds_up_no_question(direct: Direct) -> None:
+async def test_a_create_under_way_holds_up_no_question(direct: Direct, endless: Packed) -> None:
     address = direct.start("c1")
-    async with connect(address) as task, _creating(direct, address):
+    async with connect(address) as task, _creating(direct, address, options=endless):
         began = time.monotonic()
 
         assert (await task.connect(ConnectRequest(id="c1"), timeout=1)).shim_pid > 0

@@ -1,4 +1,4 @@
-"""kill -9 of whatever a sandbox consists of: containerd hears of it at once, and nothing stands in the way afterwards."""
+"""kill -9 of whatever a sandbox consists of: containerd hears of it at once, and nothing is in the way afterwards."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ _PROC = "mount -t proc proc /tmp && cd /tmp && "
 #: Ends the guest's kernel, and the agent with it.
 _CRASH = _PROC + "echo c >sysrq-trigger; sleep 1000"
 
-#: Ends the agent alone, which is out of reach for containers: they never share its pid namespace, and as process 1 it is
-#: immune even to a SIGKILL from its own (pid_namespaces(7)). What the kernel runs for a core dump can write its memory.
+#: Ends the agent alone, which is out of reach for containers: they never share its pid namespace, and as process 1 it
+#: is immune even to a SIGKILL from its own (pid_namespaces(7)). What the kernel runs for a core dump can write to its
+#: memory.
 _KILL_AGENT = (
     _PROC + "echo '|/usr/bin/python3 /proc/%P/root/fault/agent.py' >sys/kernel/core_pattern && "
     "sh -c 'kill -SEGV $$'; sleep 1000"
@@ -150,10 +151,16 @@ async def test_a_pod_dies_as_one_and_can_be_removed(cri: Cri, pid_of: PidOf, mea
 
 
 def _assert_cause(log: LogReader, cause: str) -> None:
-    """The shim's log says, once, why the sandbox died."""
-    lines = [line for line in log.new_lines() if "the VM is lost" in line]
-    assert len(lines) == 1, lines
-    assert cause in lines[0]
+    """The shim's log says, once, why the sandbox died; it takes a moment to arrive."""
+    losses: list[str] = []
+
+    def is_told() -> bool:
+        losses.extend(line for line in log.new_lines() if "the VM is lost" in line)
+        return bool(losses)
+
+    eventually(is_told, "the log has a cause", PATIENCE)
+    assert len(losses) == 1
+    assert cause in losses[0]
 
 
 def _assert_stopped_and_gone(ctr: Ctr) -> None:

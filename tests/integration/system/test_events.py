@@ -21,7 +21,7 @@ def _one(events: Events, topic: str, subject: str) -> Event:
 
 
 def test_containers_that_exit_at_once_have_each_event_once_and_in_order(vm: Vm) -> None:
-    containers = {vm.new_id(): number for number in range(12)}
+    containers = {vm.new_id(): number for number in range(9)}
     with watch(vm.ctr) as events, ThreadPoolExecutor(4) as threads:
         ends = threads.map(
             lambda item: vm.run("sh", "-c", f"exit {item[1]}", container=item[0]).returncode, containers.items()

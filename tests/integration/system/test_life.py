@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from grpclib.const import Status as Code
 
 from protos.gen.containerd.task.v2 import (
     ConnectRequest,
@@ -38,13 +39,24 @@ def test_a_container_ended_by_a_signal_exits_with_128_and_its_number(vm: Vm, nam
         assert vm.exit_code(container) == code
 
 
-def test_a_handler_decides_on_the_exit_code(vm: Vm) -> None:
-    with vm.container("sh", "-c", "trap 'exit 42' USR1; touch /tmp/ready; while :; do sleep 0.05; done") as container:
+@pytest.mark.parametrize("number", ["10", "37"])
+def test_a_handler_decides_on_the_exit_code(vm: Vm, number: str) -> None:
+    # 37 is SIGRTMIN+3, by which systemd is told to halt.
+    script = f"trap 'exit 42' {number}; touch /tmp/ready; while :; do sleep 0.05; done"
+    with vm.container("sh", "-c", script) as container:
         vm.exec(container, "sh", "-c", "until [ -e /tmp/ready ]; do usleep 10000; done; rm /tmp/ready").check()
 
-        vm.ctr.kill(container, "SIGUSR1").check()
+        vm.ctr.kill(container, number).check()
 
         assert vm.exit_code(container) == 42
+
+
+def test_sigterm_ends_an_init_that_does_not_handle_it(vm: Vm) -> None:
+    # The kernel keeps it from an init; Kata's agent sends SIGKILL instead.
+    with vm.container("sleep", "1000") as container:
+        vm.ctr.kill(container, "SIGTERM").check()
+
+        assert vm.exit_code(container) == 137
 
 
 def test_an_exec_is_killed_by_its_own_id_and_the_container_stays(vm: Vm) -> None:
@@ -108,19 +120,19 @@ def test_a_paused_container_can_be_killed(vm: Vm) -> None:
 async def test_what_is_not_possible_now_is_refused_with_the_code_for_it(vm: Vm) -> None:
     with vm.container() as container:
         async with vm.task() as task:
-            await expect_status("FAILED_PRECONDITION", task.start(StartRequest(id=container)))
-            await expect_status("FAILED_PRECONDITION", task.delete(DeleteRequest(id=container)))
-            await expect_status("FAILED_PRECONDITION", task.resume(ResumeRequest(id=container)))
-            await expect_status("NOT_FOUND", task.state(StateRequest(id="nobody")))
-            await expect_status("NOT_FOUND", task.wait(WaitRequest(id=container, exec_id="nobody")))
+            await expect_status(Code.FAILED_PRECONDITION, task.start(StartRequest(id=container)))
+            await expect_status(Code.FAILED_PRECONDITION, task.delete(DeleteRequest(id=container)))
+            await expect_status(Code.FAILED_PRECONDITION, task.resume(ResumeRequest(id=container)))
+            await expect_status(Code.NOT_FOUND, task.state(StateRequest(id="nobody")))
+            await expect_status(Code.NOT_FOUND, task.wait(WaitRequest(id=container, exec_id="nobody")))
 
             await task.kill(KillRequest(id=container, signal=9))
             end = await task.wait(WaitRequest(id=container))
 
             assert end.exit_status == 137
             assert (await task.state(StateRequest(id=container))).status is Status.STOPPED
-            await expect_status("NOT_FOUND", task.kill(KillRequest(id=container, signal=9)))
-            await expect_status("FAILED_PRECONDITION", task.pause(PauseRequest(id=container)))
+            await expect_status(Code.NOT_FOUND, task.kill(KillRequest(id=container, signal=9)))
+            await expect_status(Code.FAILED_PRECONDITION, task.pause(PauseRequest(id=container)))
             again = await task.wait(WaitRequest(id=container))
             assert again == end
 

@@ -140,6 +140,33 @@ async def test_statistics_of_a_container(cri: Cri, pod: Pod) -> None:
     assert stats.cpu.usage_core_nano_seconds.value > 1_000_000
 
 
+async def test_a_list_of_statistics_has_the_running_and_survives_the_ended(cri: Cri, pod: Pod) -> None:
+    async with (
+        running(cri, pod, "one") as one,
+        running(cri, pod, "two") as two,
+        running(cri, pod, "end", "true") as end,
+    ):
+        await cri.wait_exit(end)
+        wanted = api.ContainerStatsFilter(pod_sandbox_id=pod.id)
+        request = api.ListContainerStatsRequest(filter=wanted)
+        stats = (await cri.runtime.list_container_stats(request, timeout=30)).stats
+
+    used = {item.attributes.id: item.memory for item in stats if item.attributes}
+    assert {one.id, two.id} <= used.keys()
+    assert all(memory and memory.working_set_bytes for key, memory in used.items() if key != end.id)
+
+
+async def test_a_container_with_a_terminal_logs_what_is_printed_on_it(cri: Cri, pod: Pod) -> None:
+    script = "test -t 0 && test -t 1 && echo on a terminal; read line"
+    async with running(cri, pod, "one", "sh", "-c", script, tty=True, stdin=True) as one:
+
+        async def printed() -> list[str]:
+            return [line.text.rstrip("\r") for line in one.log()]
+
+        assert await eventually_async(printed, "the terminal shows something") == ["on a terminal"]
+        assert (await cri.exec(one, "echo", "beside it")).text == "beside it"
+
+
 async def test_shared_memory_is_the_pod_s(cri: Cri, pod: Pod) -> None:
     async with running(cri, pod, "one") as one, running(cri, pod, "two") as two:
         await cri.exec(one, "sh", "-c", "echo through memory > /dev/shm/message")
@@ -273,6 +300,44 @@ async def test_a_container_that_cannot_start_says_why_and_the_pod_goes_on(cri: C
 
     assert "/no/such/program" in (refused.value.message or "")
     assert await output(cri, pod, "right", "echo", "alive") == "alive"
+
+
+async def test_a_stopped_container_may_tidy_up_within_its_grace_and_is_killed_after_it(cri: Cri, pod: Pod) -> None:
+    handler = "trap 'echo tidy; exit 11' TERM; echo ready; while :; do sleep 0.05; done"
+    stubborn = "trap 'echo no' TERM; echo ready; while :; do sleep 0.05; done"
+    async with (
+        running(cri, pod, "polite", "sh", "-c", handler) as polite,
+        running(cri, pod, "stubborn", "sh", "-c", stubborn) as rude,
+    ):
+
+        async def are_ready() -> bool:
+            return bool(polite.log() and rude.log())
+
+        await eventually_async(are_ready, "both have set their handlers")
+        began = time.monotonic()
+        await cri.stop(polite, grace=20)
+        seconds_polite = time.monotonic() - began
+        began = time.monotonic()
+        await cri.stop(rude, grace=2)
+        seconds_rude = time.monotonic() - began
+
+        ends = [(await cri.status(one)).exit_code for one in (polite, rude)]
+        assert ends == [11, 137]
+        assert [line.text for line in polite.log()] == ["ready", "tidy"]
+        assert [line.text for line in rude.log()] == ["ready", "no"]
+        assert seconds_polite < 5
+        assert 2 <= seconds_rude < 7
+
+
+async def test_a_second_pod_of_the_same_name_is_refused_and_the_first_goes_on(cri: Cri, pod: Pod) -> None:
+    request = api.RunPodSandboxRequest(config=pod.config, runtime_handler=cri.handler.name)
+
+    with pytest.raises(GRPCError) as refused:
+        await cri.runtime.run_pod_sandbox(request, timeout=60)
+
+    assert "reserved" in (refused.value.message or "")
+    assert (await cri.pod_status(pod)).state is api.PodSandboxState.SANDBOX_READY
+    assert await output(cri, pod, "one", "echo", "alive") == "alive"
 
 
 async def test_many_containers_at_once(cri: Cri, pod: Pod) -> None:

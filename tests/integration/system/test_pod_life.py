@@ -1,9 +1,8 @@
-"""Pods through CRI from beginning to end: stops with and without grace, removal, neighbours, sizes."""
+"""Pods through CRI from beginning to end: removal, neighbours, sizes, what a pod may share."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 from grpclib.exceptions import GRPCError
@@ -11,40 +10,11 @@ from grpclib.exceptions import GRPCError
 from protos.gen.runtime import v1 as api
 from tests.harness import guest
 from tests.harness.cri import Cri
-from tests.harness.waiting import eventually_async
 from tests.integration.system.pods import STAY, linux, output, pod_linux, running
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 
 MIB = 1 << 20
-
-
-async def test_a_stopped_container_may_tidy_up_within_its_grace_and_is_killed_after_it(cri: Cri) -> None:
-    pod = await cri.run_pod("grace", linux=pod_linux())
-    handler = "trap 'echo tidy; exit 11' TERM; echo ready; while :; do sleep 0.05; done"
-    stubborn = "trap 'echo no' TERM; echo ready; while :; do sleep 0.05; done"
-    async with (
-        running(cri, pod, "polite", "sh", "-c", handler) as polite,
-        running(cri, pod, "stubborn", "sh", "-c", stubborn) as rude,
-    ):
-
-        async def are_ready() -> bool:
-            return bool(polite.log() and rude.log())
-
-        await eventually_async(are_ready, "both have set their handlers")
-        began = time.monotonic()
-        await cri.stop(polite, grace=20)
-        seconds_polite = time.monotonic() - began
-        began = time.monotonic()
-        await cri.stop(rude, grace=2)
-        seconds_rude = time.monotonic() - began
-
-        ends = [(await cri.status(one)).exit_code for one in (polite, rude)]
-        assert ends == [11, 137]
-        assert [line.text for line in polite.log()] == ["ready", "tidy"]
-        assert [line.text for line in rude.log()] == ["ready", "no"]
-        assert seconds_polite < 5
-        assert 2 <= seconds_rude < 7
 
 
 async def test_a_pod_is_removed_with_its_containers_running_and_a_second_time_too(cri: Cri) -> None:
@@ -71,19 +41,6 @@ async def test_a_pod_that_runs_is_removed_by_force(cri: Cri) -> None:
 
     with pytest.raises(GRPCError):
         await cri.pod_status(pod)
-
-
-async def test_a_second_pod_of_the_same_name_is_refused_and_the_first_goes_on(cri: Cri) -> None:
-    config = cri.pod_config("twice", linux=pod_linux())
-    request = api.RunPodSandboxRequest(config=config, runtime_handler=cri.handler.name)
-    pod = await cri.run_pod_of(config)
-
-    with pytest.raises(GRPCError) as refused:
-        await cri.runtime.run_pod_sandbox(request, timeout=60)
-
-    assert "reserved" in (refused.value.message or "")
-    assert (await cri.pod_status(pod)).state is api.PodSandboxState.SANDBOX_READY
-    assert await output(cri, pod, "one", "echo", "alive") == "alive"
 
 
 async def test_two_pods_start_at_the_same_time_and_are_two_machines(cri: Cri) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tests.harness import guest
@@ -176,6 +178,21 @@ def test_containers_of_a_pod_have_pid_namespaces_of_their_own(vm: Vm) -> None:
 
     assert done.check().text.split()[0] == "1"
     assert int(done.text.split()[1]) <= 3
+
+
+def test_a_large_command_line_and_environment_arrive_whole(vm: Vm) -> None:
+    argument, variable = "a" * 100_000, "b" * 50_000
+
+    done = vm.run_spec("/bin/sh", "-c", "echo ${#1} ${#LARGE}", "x", argument, process={"env": [f"LARGE={variable}"]})
+
+    assert done.check().text == "100000 50000"
+
+
+def test_the_clock_is_the_host_s(vm: Vm) -> None:
+    before = time.time()
+    seen = int(vm.run("date", "+%s").check().text)
+
+    assert before - 2 <= seen <= time.time() + 1
 
 
 def test_the_image_s_own_command_runs_where_none_is_given(vm: Vm) -> None:

@@ -23,13 +23,13 @@ KERNEL_SHARE = 0.12
 _SIZE = "nproc; sed -n 's/MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo"
 
 
-def _configured(directory: Path, **keys: object) -> Path:
-    """A configuration like the installed one, with other values for some keys of the hypervisor's."""
+def _configured(directory: Path, section: str = "hypervisor.qemu", **keys: object) -> Path:
+    """A configuration like the installed one, with other values for some keys of a section."""
     path = directory / "configuration.toml"
     path.write_text(paths.CONFIGURATION.read_text())
     (directory / "config.d").mkdir()
     lines = [f"{key} = {value}" for key, value in keys.items()]
-    (directory / "config.d" / "10-size.toml").write_text("\n".join(["[hypervisor.qemu]", *lines, ""]))
+    (directory / "config.d" / "10-test.toml").write_text("\n".join([f"[{section}]", *lines, ""]))
     return path
 
 
@@ -44,12 +44,27 @@ def test_a_container_runs_on_a_kernel_of_its_own_with_the_configured_size(
 ) -> None:
     ctr = Ctr(bed.socket, bed.runtime, configuration=_configured(tmp_path, default_vcpus=2, default_memory=640))
 
-    done = ctr.run("sized", "sh", "-c", f"uname -r; {_SIZE}; exit 3")
+    done = ctr.run("sized", "sh", "-c", f"uname -r; hostname; {_SIZE}; exit 3")
 
-    kernel, size = done.text.split("\n", 1)
+    kernel, name, size = done.text.split("\n", 2)
     assert done.returncode == 3
     assert kernel != guest.host_kernel()
+    assert name == "localhost"
     _assert_size(size, 2, 640)
+
+
+def test_the_system_call_filter_of_the_spec_holds_where_the_configuration_lets_the_guest_have_it(
+    bed: Bed, nothing_left: None, tmp_path: Path
+) -> None:
+    configuration = _configured(tmp_path, "runtime", disable_guest_seccomp="false")
+    ctr = Ctr(bed.socket, bed.runtime, configuration=configuration)
+
+    done = ctr.run(
+        "filtered", "sh", "-c", "grep Seccomp: /proc/self/status; unshare -m true", options=("--rm", "--seccomp")
+    )
+
+    assert done.text.split() == ["Seccomp:", "2"]
+    assert "Operation not permitted" in done.error_text
 
 
 def test_a_container_s_limits_are_added_to_the_configured_size(bed: Bed, nothing_left: None, tmp_path: Path) -> None:
@@ -76,7 +91,8 @@ def test_a_container_alone_has_its_own_shared_memory_and_the_name_of_its_spec(
     file = tmp_path / "spec.json"
     file.write_text(specs.json_text(spec))
 
-    done = ctr.run_spec("alone", file)
+    # 76 characters are the most that containerd allows; the name is in the paths of sockets.
+    done = ctr.run_spec("alone".ljust(76, "x"), file)
 
     name, filesystem = done.check().text.split("\n")
     assert name == "alone.test"

@@ -244,6 +244,43 @@ async def test_a_reader_that_goes_away_misses_nothing_when_it_is_back(
     third.close()
 
 
+def test_clients_attach_and_go_and_miss_nothing(vm: Vm) -> None:
+    container = vm.new_id()
+    script = "n=0; while [ $n -lt 400 ]; do n=$((n+1)); echo $n; done; while read x; do echo got $x; done"
+    flags = ("--detach", *vm.annotation_flags)
+    vm.ctr.run(container, "sh", "-c", script, options=flags).check()
+    try:
+        seen = b""
+        for typed, last in ((b"one\n", b"got one\n"), (b"two\n", b"got two\n")):
+            command = vm.ctr.command("task", "attach", container)
+            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+                try:
+                    seen += _converse(client, typed, last)
+                finally:
+                    client.kill()
+
+        assert seen.decode().split("\n") == [*map(str, range(1, 401)), "got one", "got two", ""]
+        assert vm.ctr.tasks()[container] == "RUNNING"
+    finally:
+        vm.ctr.remove(container)
+
+
+def _converse(client: subprocess.Popen[bytes], typed: bytes, last: bytes, timeout: float = 30.0) -> bytes:
+    """Write, and read until `last` comes; returns all that was read."""
+    assert client.stdin is not None
+    assert client.stdout is not None
+    client.stdin.write(typed)
+    client.stdin.flush()
+    seen = b""
+    deadline = time.monotonic() + timeout
+    while not seen.endswith(last):
+        left = deadline - time.monotonic()
+        assert left > 0, f"{last!r} did not come, only {seen[-200:]!r}"
+        if select.select([client.stdout], [], [], left)[0]:
+            seen += os.read(client.stdout.fileno(), 65536)
+    return seen
+
+
 async def test_an_output_that_nobody_ever_reads_does_not_keep_a_quiet_process_from_its_end(
     vm: Vm, container: str, task: TaskStub, tmp_path: Path
 ) -> None:

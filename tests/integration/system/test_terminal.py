@@ -28,7 +28,10 @@ def _run(vm: Vm, *command: str, columns: int = 80, rows: int = 24) -> Iterator[T
 
 
 def test_a_container_on_a_terminal_has_its_size_and_follows_it(vm: Vm) -> None:
-    script = "trap 'stty size; exit 5' WINCH; test -t 0 && test -t 1 && test -t 2 && tty; stty size; while :; do sleep 0.1; done"
+    script = (
+        "trap 'stty size; exit 5' WINCH; test -t 0 && test -t 1 && test -t 2 && tty; stty size;"
+        "while :; do sleep 0.1; done"
+    )
     with _run(vm, "sh", "-c", script, columns=101, rows=37) as terminal:
         assert "/dev/pts/0" in terminal.expect("37 101")
 

@@ -75,7 +75,8 @@ class Vm:
         """The file with a spec for a container of this pod."""
         settings["annotations"] = specs.pod_annotations("container", self.id) | settings.get("annotations", {})
         path = self._specs / f"{self.new_id()}.json"
-        path.write_text(json.dumps(specs.spec(command, self.root, **settings)))
+        root = settings.pop("root", self.root)
+        path.write_text(json.dumps(specs.spec(command, root, **settings)))
         return path
 
     @contextmanager

@@ -159,11 +159,12 @@ def fuzz(loop: asyncio.AbstractEventLoop, target: Fuzz, examples: int) -> None:
     @given(st.lists(calls(methods), min_size=1, max_size=6))
     def rounds(sequence: list[tuple[str, bytes, type[Any]]]) -> None:
         async def play() -> None:
-            await target.reset()
+            async with asyncio.timeout(CALL_SECONDS):
+                await target.reset()
             for item in sequence:
                 await target.call(*item)
 
-        asyncio.run_coroutine_threadsafe(play(), loop).result(300)
+        asyncio.run_coroutine_threadsafe(play(), loop).result()
 
     rounds()
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import pytest
+
 from guest.agent import boot
 
 MOUNTINFO = [
@@ -35,3 +39,14 @@ def test_what_is_mounted_is_not_mounted_again(monkeypatch):
     boot.mount_all()
 
     assert calls == ["/tmp"]
+
+
+@pytest.mark.parametrize(("name", "names"), [("(none)", ["localhost"]), ("given", [])])
+def test_only_a_nameless_machine_is_named(monkeypatch, name, names):
+    given = []
+    monkeypatch.setattr(boot.os, "uname", lambda: SimpleNamespace(nodename=name))
+    monkeypatch.setattr(boot.socket, "sethostname", given.append)
+
+    boot.name_machine()
+
+    assert given == names

@@ -416,11 +416,12 @@ class TestRefusals:
         ):
             assert (await refused(service.create_container(request))).status is Status.UNIMPLEMENTED
 
-    async def test_methods_of_later_are_unimplemented_by_name(self, service):
-        error = await refused(service.set_policy(pb.SetPolicyRequest()))
+    async def test_a_policy_that_is_none_is_refused_and_changes_nothing(self, service):
+        error = await refused(service.set_policy(pb.SetPolicyRequest(policy="this is not Rego")))
 
-        assert error.status is Status.UNIMPLEMENTED
-        assert "SetPolicy" in error.message
+        assert error.status in (Status.INVALID_ARGUMENT, Status.UNIMPLEMENTED)
+        assert "policy" in error.message.lower()
+        await service.list_interfaces(pb.ListInterfacesRequest())
 
     async def test_a_mount_source_that_is_a_link_is_refused(self, service, make_spec, agent, tmp_path):
         source = f"{agent.layout.shared_containers}/volume"

@@ -19,7 +19,8 @@ for word; do case $word in
     download) files="linux-image-6.1_6.1.9_amd64.deb" ;;
 esac; done
 for file in $files; do
-    if [ "$printing" ]; then [ -e "$file" ] || echo "'http://mirror/pool/$file' $file 4 SHA256:0"; else echo "$file" >"$file"; fi
+    if [ -z "$printing" ]; then echo "$file" >"$file"; continue; fi
+    [ -e "$file" ] || echo "'http://mirror/pool/$file' $file 4 SHA256:0"
 done
 """
 FAKE_APT_CACHE = "#!/bin/sh\necho 'Package: linux-image-cloud-amd64'\necho 'Depends: linux-image-6.1 (= 6.1.9)'\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.agent.rpc import live
+from tests.harness import live_guest as live
 
 
 @pytest.fixture(scope="module")

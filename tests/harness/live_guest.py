@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,17 +154,24 @@ class Live:
 
 
 @asynccontextmanager
-async def booted(scratch: Path, **fields: Any) -> AsyncIterator[tuple[QemuVm, AgentClient]]:
-    """The guest of the present sources, with nothing in it; `fields` are those of `VmSpec`."""
+async def booted_vm(
+    scratch: Path, initrd: Path | None = None, adapt: Callable[[bytes], bytes] | None = None, **fields: Any
+) -> AsyncIterator[QemuVm]:
+    """A VM that boots the guest of the present sources; `fields` are those of `VmSpec`.
+
+    With `adapt` its initrd is what that makes of the guest's own, written to the file `initrd`.
+    """
     directory = builder.build(paths.BUILD / "guest").directory
+    if initrd is not None and adapt is not None:
+        initrd.write_bytes(adapt((directory / "kata-initrd.img").read_bytes()))
     run_dir = scratch / "vm"
     run_dir.mkdir(parents=True)
     given: dict[str, Any] = {
-        "name": "rpc",
+        "name": "live",
         "run_dir": run_dir,
         "qemu": QEMU,
         "kernel": directory / "vmlinux",
-        "initrd": directory / "kata-initrd.img",
+        "initrd": initrd or directory / "kata-initrd.img",
         "image": directory / "kata-image.erofs",
         "vcpus": 1,
         "memory_mib": 768,
@@ -174,11 +181,7 @@ async def booted(scratch: Path, **fields: Any) -> AsyncIterator[tuple[QemuVm, Ag
     vm = QemuVm(VmSpec(**(given | fields)))
     try:
         await vm.start(PATIENCE)
-        agent = await AgentClient.connect(vm.agent_url, timeout=PATIENCE)
-        try:
-            yield vm, agent
-        finally:
-            agent.close()
+        yield vm
     except BaseException:
         print(vm.diagnostics().console_tail)
         raise
@@ -187,11 +190,29 @@ async def booted(scratch: Path, **fields: Any) -> AsyncIterator[tuple[QemuVm, Ag
 
 
 @asynccontextmanager
-async def running(scratch: Path, **sandbox: Any) -> AsyncIterator[Live]:
-    """A guest with a sandbox (`sandbox` are arguments of CreateSandbox) and a container that sleeps."""
-    async with booted(scratch) as (vm, agent):
+async def booted(scratch: Path, **fields: Any) -> AsyncIterator[tuple[QemuVm, AgentClient]]:
+    """The guest of the present sources with nothing in it, and its agent; `fields` are those of `booted_vm`."""
+    async with booted_vm(scratch, **fields) as vm:
+        agent = await AgentClient.connect(vm.agent_url, timeout=PATIENCE)
+        try:
+            yield vm, agent
+        finally:
+            agent.close()
+
+
+@asynccontextmanager
+async def running(
+    scratch: Path, *, machine: dict[str, Any] | None = None, files: dict[str, bytes] | None = None, **sandbox: Any
+) -> AsyncIterator[Live]:
+    """A guest with a sandbox and a container that sleeps.
+
+    `sandbox` are arguments of CreateSandbox, `machine` those of `booted_vm`; `files` are executables to write first.
+    """
+    async with booted(scratch, **(machine or {})) as (vm, agent):
         guest = Live(vm, agent)
         await guest.make_root()
+        for path, data in (files or {}).items():
+            await guest.write(path, data, 0o755)
         await agent.create_sandbox(**({"sandbox_id": "sb", "hostname": "pod"} | sandbox))
         await agent.create_container(container_id=STANDING, oci=spec(process("sleep", "100000")))
         await agent.start_container(STANDING)
