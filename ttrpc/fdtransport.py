@@ -7,12 +7,9 @@ asyncio's own transports take sockets and pipes only, and those of uvloop fewer 
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 from collections.abc import Mapping
 from typing import Any, cast
-
-from ttrpc.piped import read_pipe
 
 _READ_BYTES = 64 * 1024
 _HIGH_WATER = 64 * 1024
@@ -97,29 +94,6 @@ class FdTransport(asyncio.Transport):
         if len(self._buffer) > self._high and not self._protocol_paused:
             self._protocol_paused = True
             self._protocol.pause_writing()
-
-    def write_piped(self, head: bytes, fd: int, size: int) -> None:
-        """Send `head` and then `size` bytes that are in the pipe `fd`, if the descriptor can without copying them.
-
-        The kernel moves a pipe's pages to a virtio-serial port (splice(2)). What it does not take now is copied.
-        """
-        self.write(head)
-        while size and not self._buffer and not self._closing:
-            try:
-                moved = os.splice(fd, self._fd, size)
-            except OSError:
-                # It is full, or no descriptor that takes pages; copying shows any other reason again.
-                break
-            if not moved:
-                break
-            size -= moved
-        if size and not self._closing:
-            rest = read_pipe(fd, size)
-            if len(rest) < size:
-                # The peer has been promised more than there is.
-                self._fail(OSError(errno.EIO, "the pipe has lost what was to be sent"))
-                return
-            self.write(rest)
 
     def get_write_buffer_size(self) -> int:
         """Return how many bytes wait to be sent."""
