@@ -14,8 +14,8 @@ from agent_client.errors import AgentError
 from agent_client.streams import Input, Output
 from sandbox.interface import Stdio
 
-#: Bytes asked for per call: a call costs as much as the transport of 64 KiB; each stream may hold that much in memory.
-CHUNK = 256 * 1024
+#: Bytes asked for per call: a pipe's half, well below ttrpc's 4 MiB.
+CHUNK = 32 * 1024
 #: After the process' exit: how long the guest may stay silent before its output counts as complete, in seconds. A
 #: grandchild that keeps the pipe open must not hold back the exit; what it writes later is still delivered.
 QUIET = 1.0

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -89,8 +90,9 @@ async def test_a_dead_one_resets_who_waits_for_it(spec: VirtiofsdSpec):
         with anyio.fail_after(PATIENCE):
             await daemon.wait()
             await anyio.wait_readable(client)
-        with pytest.raises(ConnectionResetError):
-            client.recv(1)
+        # A reset if the connection was still in its queue, the end of the stream if it had been accepted.
+        with suppress(ConnectionResetError):
+            assert client.recv(1) == b""
 
 
 async def test_a_bad_option_is_told_in_its_own_words(spec: VirtiofsdSpec):

@@ -30,7 +30,7 @@ MIB = 1 << 20
 #: What any attack may make the process allocate at its worst moment: a few frames of 4 MiB.
 MEMORY_MAX = 40 * MIB
 #: How long any attack may keep the event loop from its other work, in seconds, on a busy machine.
-STALL_MAX = 0.5
+STALL_MAX = 5.0
 
 CALLS: dict[str, Callable[[AgentClient], Awaitable[object]]] = {
     "WaitProcess": lambda client: client.wait_process("c1", "", timeout=0.5),
