@@ -137,7 +137,7 @@ def _check_v2(metrics: MetricsV2) -> None:
 
 
 def test_ctr_shows_metrics_and_processes(vm: Vm) -> None:
-    with vm.container(linux=_resources(memory={"limit": 64 * MIB})) as container:
+    with vm.container("sleep", "1000", linux=_resources(memory={"limit": 64 * MIB})) as container:
         metrics = vm.ctr("task", "metrics", container).check().text
         listed = vm.ctr("task", "ps", container).check().text.splitlines()[1:]
 
