@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from protos.gen import grpc as agent_pb
@@ -35,6 +36,8 @@ class Container:
         #: The last statistics, kept when init ends: containerd asks for them to tell an OOM kill.
         self.last_stats: agent_pb.StatsContainerResponse | None = None
         self.oom_published = False
+        #: What the host holds for it (shared files, plugged devices, ...): given back once the guest has let go of it.
+        self.held = AsyncExitStack()
 
     def process(self, exec_id: str) -> Process:
         """The init (empty id) or an exec; raises `NotFoundError`."""

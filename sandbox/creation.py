@@ -1,6 +1,7 @@
 """One `Create` from request to container: in one piece, with a deadline, cancellable, and undone whole when it fails.
 
-The first container of a pod brings the VM up. All steps are named phases, which the log and the error tell.
+The first container of a pod brings the VM up. All steps are named phases, which the log and the error tell. What a
+step makes on the host for the container is registered with `Container.held`, and given back in reverse order.
 """
 
 from __future__ import annotations
@@ -8,17 +9,12 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import anyio
 
-from config import Config, ConfigError
-from hypervisor import vsock
-from hypervisor.accelerator import resolve
-from hypervisor.errors import HypervisorError
 from protos.gen.containerd import events as events_pb
 from protos.gen.containerd import types as types_pb
-from sandbox import oci, starts
+from sandbox import boot, oci, starts
 from sandbox.annotations import AnnotationError, ContainerKind, container_kind
 from sandbox.container import Container
 from sandbox.errors import (
@@ -32,12 +28,10 @@ from sandbox.errors import (
 from sandbox.guest_errors import creation_errors, guest_errors
 from sandbox.guest_spec import guest_spec
 from sandbox.interface import CreateRequest, Mount, Stdio
+from sandbox.machine import Machine
 from sandbox.phases import Phases
-from sandbox.plan import Host, SandboxPlan, host_size, plan_sandbox
-from sandbox.volumes import plan_volumes
-
-if TYPE_CHECKING:
-    from sandbox.sandbox import Sandbox
+from sandbox.pod_state import PodState
+from sandbox.volumes import VolumePlan, plan_volumes
 
 _log = logging.getLogger(__name__)
 
@@ -45,8 +39,8 @@ _log = logging.getLogger(__name__)
 class Creation:
     """A `Create` under way."""
 
-    def __init__(self, sandbox: Sandbox, request: CreateRequest, timeout: float | None) -> None:
-        self._sandbox = sandbox
+    def __init__(self, pod: PodState, request: CreateRequest, timeout: float | None) -> None:
+        self._pod = pod
         self._request = request
         self._timeout = timeout
         self._phases = Phases()
@@ -82,103 +76,84 @@ class Creation:
             raise UnimplementedError("restoring a container from a checkpoint is not supported")
         with self._phases.phase("spec"):
             spec = oci.load_spec(self._request.bundle)
-            kind = _kind(spec, self._sandbox.identity.sandbox_id)
-        async with self._sandbox.booting:
+            kind = _kind(spec, self._pod.identity.sandbox_id)
+        async with self._pod.booting:
             is_root = await self._ensure_machine(spec, kind)
+        container = Container(self.container_id, self._request.bundle, spec, self._request.io)
         try:
-            container = await self._add_container(spec, kind)
+            await self._add_container(container, kind)
         except BaseException:
             with anyio.CancelScope(shield=True):
-                await self._undo(is_root)
+                await self._undo(container, is_root)
             raise
-        self._tell("container created", container=container.id)
+        fields = {"container": container.id, **self._phases.fields()}
+        _log.info("container created", extra={"fields": fields})
         return container
 
     async def _ensure_machine(self, spec: oci.Spec, kind: ContainerKind) -> bool:
         """Boot the pod's VM if this is its first container; return whether it is."""
-        sandbox = self._sandbox
-        if sandbox.machine is not None:
+        pod = self._pod
+        if pod.machine is not None:
             if kind is not ContainerKind.CONTAINER:
-                raise AlreadyExistsError(f"sandbox {sandbox.identity.sandbox_id} already has a container of its own")
+                raise AlreadyExistsError(f"sandbox {pod.identity.sandbox_id} already has a container of its own")
             return False
         if kind is ContainerKind.CONTAINER:
-            raise FailedPreconditionError(f"sandbox {sandbox.identity.sandbox_id} is not running")
+            raise FailedPreconditionError(f"sandbox {pod.identity.sandbox_id} is not running")
         with self._phases.phase("config"):
-            plan = self._plan(spec, kind)
-        machine = sandbox.make_machine(plan, sandbox.directory)
-        await machine.boot(self._phases)
-        sandbox.adopt(machine, self.container_id)
-        self._tell(
-            "sandbox started",
-            sandbox=sandbox.identity.sandbox_id,
-            kind="cold",
-            accelerator=plan.vm.accelerator,
-        )
+            plan = boot.make_plan(pod, spec, kind, self._request.config_path)
+        await boot.bring_up(pod, plan, self._phases)
+        pod.root_id = self.container_id
         return True
 
-    def _plan(self, spec: oci.Spec, kind: ContainerKind) -> SandboxPlan:
-        try:
-            settings = self._load_config()
-            host = Host(host_size(), resolve(settings.hypervisor.accelerator), vsock.available())
-            return plan_sandbox(
-                settings, spec, kind, self._sandbox.identity.sandbox_id, self._sandbox.directory.path, host
-            )
-        except (ConfigError, AnnotationError, HypervisorError) as error:
-            raise InvalidArgumentError(str(error)) from error
+    async def _add_container(self, container: Container, kind: ContainerKind) -> None:
+        machine = self._pod.require_machine()
+        volumes = plan_volumes(container.id, container.spec.mounts)
+        with self._phases.phase("rootfs"), guest_errors(f"share the files of container {container.id}"):
+            await self._share_files(machine, container, volumes)
+        with self._phases.phase("streams"):
+            container.init.stdio = self._stdio = await self._pod.open_stdio(container.id, self._request.io)
+        with self._phases.phase("container"), creation_errors(container.id):
+            await self._create_in_guest(machine, container, kind, volumes)
 
-    def _load_config(self) -> Config:
-        settings = self._sandbox.load_config(self._request.config_path or self._sandbox.identity.config_path)
-        for warning in settings.ignored:
-            _log.warning("configuration: %s", warning)
-        return settings
+    async def _share_files(self, machine: Machine, container: Container, volumes: VolumePlan) -> None:
+        container.held.callback(machine.share.remove, container.id)
+        root = Path(os.path.join(container.bundle, container.spec.root.path))
+        await machine.share.add_rootfs(machine.agent.storage, container.id, self._request.rootfs, root)
+        await machine.share.add(machine.agent.storage, container.id, volumes.entries)
 
-    async def _add_container(self, spec: oci.Spec, kind: ContainerKind) -> Container:
-        sandbox, machine = self._sandbox, self._sandbox.require_machine()
-        container = Container(self.container_id, self._request.bundle, spec, self._request.io)
-        volumes = plan_volumes(container.id, spec.mounts)
+    async def _create_in_guest(
+        self, machine: Machine, container: Container, kind: ContainerKind, volumes: VolumePlan
+    ) -> None:
+        plan = machine.plan
         message = guest_spec(
             container.id,
-            spec,
+            container.spec,
             volumes.mounts,
-            seccomp=machine.plan.seccomp,
-            dropped_namespaces=machine.plan.dropped_namespaces,
+            seccomp=plan.seccomp,
+            dropped_namespaces=plan.dropped_namespaces,
         )
-        with self._phases.phase("rootfs"), guest_errors(f"share the files of container {container.id}"):
-            root, files = Path(os.path.join(self._request.bundle, spec.root.path)), machine.agent.storage
-            await machine.share.add_rootfs(files, container.id, self._request.rootfs, root)
-            await machine.share.add(files, container.id, volumes.entries)
-        with self._phases.phase("streams"):
-            container.init.stdio = self._stdio = await sandbox.open_stdio(container.id, self._request.io)
-        with self._phases.phase("container"), creation_errors(container.id):
-            self._asked_guest = True
-            await machine.agent.create_container(
-                container_id=container.id,
-                exec_id=container.id,
-                oci=message,
-                storages=machine.share.storages(container.id),
-                sandbox_pidns=_shares_pid_namespace(spec, kind),
-                timeout=machine.plan.create_timeout,
-            )
-        return container
+        agent = machine.agent
+        self._asked_guest = True
+        await agent.create_container(
+            container_id=container.id,
+            exec_id=container.id,
+            oci=message,
+            storages=machine.share.storages(container.id),
+            sandbox_pidns=_shares_pid_namespace(container.spec, kind),
+            timeout=plan.create_timeout,
+        )
 
-    async def _undo(self, is_root: bool) -> None:
+    async def _undo(self, container: Container, is_root: bool) -> None:
         if self._stdio:
             await self._stdio.aclose()
-        machine = self._sandbox.machine
-        if machine is None:
-            return
-        if is_root:
-            self._sandbox.machine = None
+        machine = self._pod.machine
+        if machine is not None and is_root:
+            self._pod.machine = None
             await machine.close()
-        elif self._asked_guest:
+        elif machine is not None and self._asked_guest:
             # A call that was given up or lost may have made it.
-            await starts.remove_container(machine, self.container_id, starts.UNDO_TIMEOUT)
-        else:
-            machine.share.remove(self.container_id)
-
-    def _tell(self, message: str, **fields: object) -> None:
-        fields |= {"total": f"{self._phases.total:.3f}s", "phases": str(self._phases)}
-        _log.info(message, extra={"fields": fields})
+            await starts.remove_container(machine, container.id, starts.UNDO_TIMEOUT)
+        await container.held.aclose()
 
     def event(self, pid: int) -> events_pb.TaskCreate:
         """The event that tells of the container."""

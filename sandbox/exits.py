@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import TYPE_CHECKING
 
 import anyio
 
@@ -13,11 +12,9 @@ from agent_client.streams import repeated
 from protos.gen.containerd import events as events_pb
 from sandbox.container import Container
 from sandbox.errors import UnavailableError
+from sandbox.pod_state import PodState
 from sandbox.process import Process
 from sandbox.runner import EXIT_KILLED, run_process
-
-if TYPE_CHECKING:
-    from sandbox.sandbox import Sandbox
 
 #: How long the end of init waits for the ends of its execs, and the end of the pod for those of its containers.
 ORDER_TIMEOUT = 2.0
@@ -32,12 +29,12 @@ _log = logging.getLogger(__name__)
 class Exits:
     """Follows the processes of one pod to their ends."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
-        self._sandbox = sandbox
+    def __init__(self, pod: PodState) -> None:
+        self._pod = pod
 
     async def follow(self, container: Container, process: Process) -> None:
         """Stay with a process that the guest has, until its streams are closed."""
-        machine = self._sandbox.machine
+        machine = self._pod.machine
         if machine is None or process.stdio is None:
             return
         try:
@@ -51,33 +48,30 @@ class Exits:
         if process is container.init:
             await self._before_init(container, status)
         async with process.moving:
-            process.exited(self._sandbox.vm_pid, status, self._sandbox.publish)
-        if process is container.init and container.id == self._sandbox.root_id:
-            self._sandbox.group.start_soon(self._end_of_pod)
+            process.exited(self._pod.vm_pid, status, self._pod.publish)
+        if process is container.init and container.id == self._pod.root_id:
+            self._pod.group.start_soon(self._end_of_pod)
 
     async def _before_init(self, container: Container, status: int) -> None:
         await self._keep_stats(container)
         if status == EXIT_KILLED and _oom_kills(container):
             self.publish_oom(container)
         others: list[Process] = [item for item in container.execs.values() if item.is_running]
-        if container.id == self._sandbox.root_id:
-            others += [item.init for item in self._sandbox.containers.values() if item is not container]
-            if not self._is_lost():
+        if container.id == self._pod.root_id:
+            others += [item.init for item in self._pod.containers.values() if item is not container]
+            if not self._pod.is_lost:
                 others = [item for item in others if item.container_id == container.id]
         with anyio.move_on_after(ORDER_TIMEOUT):
             for item in others:
                 await item.wait()
         for item in container.execs.values():
             if item.is_running:
-                item.exited(self._sandbox.vm_pid, EXIT_KILLED, self._sandbox.publish)
-
-    def _is_lost(self) -> bool:
-        return self._sandbox.machine is None or self._sandbox.machine.lost.is_set()
+                item.exited(self._pod.vm_pid, EXIT_KILLED, self._pod.publish)
 
     async def _keep_stats(self, container: Container) -> None:
         try:
-            if self._sandbox.machine:
-                agent = self._sandbox.machine.agent
+            if self._pod.machine:
+                agent = self._pod.machine.agent
                 container.last_stats = await agent.stats_container(container.id, timeout=LAST_STATS_TIMEOUT)
         except (AgentError, UnavailableError) as error:
             _log.debug("no last statistics of container %s: %s", container.id, error)
@@ -86,27 +80,27 @@ class Exits:
         """Tell, once for each container, that the guest's kernel killed a process of it for want of memory."""
         if not container.oom_published:
             container.oom_published = True
-            self._sandbox.publish(events_pb.TaskOom(container_id=container.id))
+            self._pod.publish(events_pb.TaskOom(container_id=container.id))
 
     async def _end_of_pod(self) -> None:
         _log.info("the sandbox' own process has ended, its VM goes")
-        if self._sandbox.machine:
+        if self._pod.machine:
             with anyio.CancelScope(shield=True):
-                await self._sandbox.machine.close()
+                await self._pod.machine.close()
 
     async def watch_oom(self) -> None:
         """Publish the guest's OOM events until the machine is lost, or the agent has none to give.
 
         One whose answer is lost with a connection is found in the container's statistics when it ends.
         """
-        while self._sandbox.machine and not self._is_lost():
+        while self._pod.machine and not self._pod.is_lost:
             try:
-                agent = self._sandbox.machine.agent
+                agent = self._pod.machine.agent
                 container_id = await repeated(agent, agent.get_oom_event)
             except (AgentError, UnavailableError) as error:
                 _log.debug("no more OOM events: %s", error)
                 return
-            container = self._sandbox.containers.get(container_id)
+            container = self._pod.containers.get(container_id)
             if container and not container.oom_published:
                 self.publish_oom(container)
             else:

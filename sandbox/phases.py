@@ -43,5 +43,9 @@ class Phases:
         """Seconds since the start began."""
         return self._clock() - self._began
 
+    def fields(self) -> dict[str, object]:
+        """What the log tells of them."""
+        return {"total": f"{self.total:.3f}s", "phases": str(self)}
+
     def __str__(self) -> str:
         return " ".join(f"{name}={seconds:.3f}" for name, seconds in self.durations.items())

@@ -87,7 +87,7 @@ def _fail(process: Process, error: AgentError) -> None:
 
 
 async def remove_container(machine: Machine, container_id: str, timeout: int | None = None) -> None:
-    """Remove a container from the guest, within `timeout` seconds, and its share; a guest that is gone has removed it.
+    """Remove a container from the guest, within `timeout` seconds; a guest that is gone has removed it.
 
     A removal whose answer was lost is asked for again: then NOT_FOUND is the answer.
     """
@@ -102,7 +102,6 @@ async def remove_container(machine: Machine, container_id: str, timeout: int | N
             await repeated(agent, remove)
     except (AgentError, UnavailableError) as error:
         _log.info("remove container %s in the guest: %s", container_id, error)
-    machine.share.remove(container_id)
 
 
 def delete_event(container_id: str, end: ExitInfo) -> events_pb.TaskDelete:

@@ -98,7 +98,7 @@ class World:
     def bundle(self, container_id: str, kind: str | None = None, pod: str | None = None, **spec: Any) -> CreateRequest:
         path = self.tmp / "bundles" / container_id
         (path / "rootfs").mkdir(parents=True)
-        pod = pod or self.sandbox.identity.sandbox_id
+        pod = pod or self.sandbox.pod.identity.sandbox_id
         annotations = {"io.kubernetes.cri.container-type": kind, "io.kubernetes.cri.sandbox-id": pod} if kind else {}
         base = {
             "ociVersion": "1.0.2",

@@ -83,7 +83,7 @@ class LivePod:
     @property
     def agent(self) -> AgentClient:
         """The client of its agent."""
-        return self.sandbox.require_machine().agent
+        return self.sandbox.pod.require_machine().agent
 
     def drop(self) -> None:
         """Close the host's end of the agent's connection, as if something had cut it."""

@@ -34,7 +34,8 @@ def test_a_container_ended_by_a_signal_exits_with_128_and_its_number(vm: Vm, nam
         if name == "SIGKILL":
             vm.ctr.kill(container, name).check()
         else:
-            vm.exec(container, "killall", f"-{name}", "sleep").check()
+            # Its own exit status says nothing: it goes down with the container's init when that is quicker.
+            vm.exec(container, "killall", f"-{name}", "sleep")
 
         assert vm.exit_code(container) == code
 

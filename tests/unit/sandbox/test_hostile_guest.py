@@ -42,8 +42,8 @@ async def world(
     """A pod that has not been started, whose guest is `guest`; every deadline of the pod is short."""
     monkeypatch.setattr(rundir, "ROOT", tmp_path / "run")
     monkeypatch.setattr(keeper, "RECONNECT_TIMEOUT", 1.0)
-    for name in ("KILL_TIMEOUT", "STATS_TIMEOUT"):
-        monkeypatch.setattr(f"sandbox.sandbox.{name}", 0.3)
+    for name in ("signals.KILL_TIMEOUT", "sandbox.STATS_TIMEOUT"):
+        monkeypatch.setattr(f"sandbox.{name}", 0.3)
     settings_file = tmp_path / "configuration.toml"
     settings_file.write_text(
         "[hypervisor.qemu]\naccelerator = 'tcg'\n[agent.kata]\ndial_timeout = 1\n"
@@ -175,7 +175,7 @@ async def start_with(pod: World, reader: SlowReader, monkeypatch: pytest.MonkeyP
     async def open_stdio(container_id: str, uris: StdioUris) -> SlowReader:
         return reader
 
-    monkeypatch.setattr(pod.sandbox, "open_stdio", open_stdio)
+    monkeypatch.setattr(pod.sandbox.pod, "open_stdio", open_stdio)
     await pod.sandbox.exec(ExecRequest("c1", "e1", b'{"args": ["x"], "cwd": "/"}', StdioUris(stdout="e1")))
     await pod.sandbox.start("c1", "e1")
 
@@ -251,12 +251,12 @@ async def test_a_guest_that_never_answers_a_removal_holds_up_the_delete_for_its_
     monkeypatch.setattr("sandbox.starts.REMOVE_TIMEOUT", 1)
     guest.on("RemoveContainer", evil.silence)
     guest.on("SignalProcess", lambda session, stream, _: reply(session, stream, b""))
-    pod.sandbox.containers["c1"].init.exited(1, 0, pod.sandbox.publish)
+    pod.sandbox.pod.containers["c1"].init.exited(1, 0, pod.sandbox.pod.publish)
 
     with anyio.fail_after(PATIENCE):
         await pod.sandbox.delete("c1", "")
 
-    assert "c1" not in pod.sandbox.containers
+    assert "c1" not in pod.sandbox.pod.containers
 
 
 @pytest.mark.parametrize("name", ["nobody", "../../../../etc/passwd", "\x1b[2J\n", "x" * 250, ""])
@@ -290,8 +290,8 @@ async def test_a_guest_that_hangs_up_again_and_again_loses_its_vm(world, guest, 
     with anyio.fail_after(PATIENCE):
         assert (await world.sandbox.wait("s1", "")).exit_status == 137
         await world.vm.wait()
-    assert world.sandbox.machine
-    assert f"lost {keeper.LOSSES_MAX} times" in world.sandbox.machine.cause
+    assert world.sandbox.pod.machine
+    assert f"lost {keeper.LOSSES_MAX} times" in world.sandbox.pod.machine.cause
     assert len(caplog.records) < 40
 
 

@@ -171,8 +171,8 @@ async def test_a_vm_that_dies_while_its_agent_is_reached_again_ends_the_pod_at_o
 
     with anyio.fail_after(1):
         assert (await world.sandbox.wait("c1", "")).exit_status == 137
-    assert world.sandbox.machine
-    assert world.sandbox.machine.cause == "QEMU was killed by SIGSEGV"
+    assert world.sandbox.pod.machine
+    assert world.sandbox.pod.machine.cause == "QEMU was killed by SIGSEGV"
 
 
 async def test_a_stock_agent_s_pod_goes_on_too(world: World):

@@ -1,0 +1,93 @@
+"""What a pod is at this moment, apart from what can be done with it: its containers by id, and the one VM they share.
+
+The verbs (`sandbox.sandbox`, `creation`, `boot`, `exits`, `signals`, `deletion`) all work on this value and know
+nothing of one another's insides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import anyio
+import anyio.abc
+
+import config
+from sandbox.container import Container
+from sandbox.errors import NotFoundError, UnavailableError
+from sandbox.interface import OpenStdio, Publish, SandboxIdentity
+from sandbox.machine import Machine, MakeMachine, make_machine
+from sandbox.process import Process
+from sandbox.rundir import RunDirectory, run_dir_for
+
+
+@dataclass
+class PodState:
+    """One pod. Its fields are changed by the verbs alone; whoever only asks reads them."""
+
+    identity: SandboxIdentity
+    open_stdio: OpenStdio
+    publish: Publish
+    load_config: Callable[..., config.Config] = config.load
+    make_machine: MakeMachine = make_machine
+    containers: dict[str, Container] = field(default_factory=dict)
+    machine: Machine | None = None
+    #: The container whose end is the pod's end: the pod's own, or the only one.
+    root_id: str | None = None
+    _directory: RunDirectory | None = None
+
+    @cached_property
+    def group(self) -> anyio.abc.TaskGroup:
+        """Where everything that lives as long as the pod runs; `Sandbox` opens and closes it."""
+        return anyio.create_task_group()
+
+    @cached_property
+    def booting(self) -> anyio.Lock:
+        """Held while the VM is brought up."""
+        return anyio.Lock()
+
+    @property
+    def directory(self) -> RunDirectory:
+        """The run directory, from `open_directory` on."""
+        if self._directory is None:
+            raise UnavailableError("the sandbox is not open")
+        return self._directory
+
+    def open_directory(self) -> None:
+        """Make the run directory and lock it; raises `FileExistsError` when another living shim owns it."""
+        identity = self.identity
+        facts = {
+            "sandbox_id": identity.sandbox_id,
+            "namespace": identity.namespace,
+            "socket": str(identity.socket_path),
+        }
+        path = run_dir_for(identity.containerd_address, identity.namespace, identity.sandbox_id)
+        self._directory = RunDirectory.create(path, facts)
+
+    @property
+    def vm_pid(self) -> int:
+        """Pid that stands for every task of the pod: that of its VM."""
+        return self.machine.pid if self.machine else 0
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether there is no VM (any more)."""
+        return self.machine is None or self.machine.lost.is_set()
+
+    def require_machine(self) -> Machine:
+        """The VM with its helpers; raises `UnavailableError` when there is none."""
+        if self.machine is None:
+            raise UnavailableError("the sandbox has no VM")
+        return self.machine
+
+    def container(self, container_id: str) -> Container:
+        """A container by its id; raises `NotFoundError`."""
+        try:
+            return self.containers[container_id]
+        except KeyError:
+            raise NotFoundError(f"container {container_id}: not found") from None
+
+    def process(self, container_id: str, exec_id: str) -> Process:
+        """A container's init (empty exec id) or one of its execs; raises `NotFoundError`."""
+        return self.container(container_id).process(exec_id)
