@@ -12,6 +12,7 @@ import signal
 import sys
 
 from shim.errors import ShimError
+from shim.forkserver import client
 from shim.paths import ROOT
 from shim.sockets import LISTENER_FD
 
@@ -62,17 +63,40 @@ def daemon_oom_score(parents: str) -> int:
 
 def spawn(arguments: list[str], environment: Mapping[str, str], listener: int) -> int:
     """Start the daemon and return its pid; raises `ShimError`."""
-    if environment.get("SCHED_CORE"):
-        _enable_core_scheduling()
     log = _open_log()
     try:
-        actions = [
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-            (os.POSIX_SPAWN_DUP2, log, 2),
-            (os.POSIX_SPAWN_DUP2, listener, LISTENER_FD),
-        ]
-        pid = os.posix_spawn(
+        pid = _fork(arguments, environment, listener, log) or _execute(arguments, environment, listener, log)
+    finally:
+        os.close(log)
+    _adjust_oom_score(pid)
+    return pid
+
+
+def _fork(arguments: list[str], environment: Mapping[str, str], listener: int, log: int) -> int | None:
+    """Have the node's fork server do it; where there is none, the next start shall find one."""
+    if ENTRY not in arguments or environment.get(client.SWITCH) == "off":
+        return None
+    bundle = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        pid = client.ask(arguments, environment, (listener, log, bundle))
+    finally:
+        os.close(bundle)
+    if pid is None:
+        client.start_server(environment)
+    return pid
+
+
+def _execute(arguments: list[str], environment: Mapping[str, str], listener: int, log: int) -> int:
+    if environment.get("SCHED_CORE"):
+        _enable_core_scheduling()
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+        (os.POSIX_SPAWN_DUP2, log, 2),
+        (os.POSIX_SPAWN_DUP2, listener, LISTENER_FD),
+    ]
+    try:
+        return os.posix_spawn(
             arguments[0],
             arguments,
             environment,
@@ -83,10 +107,6 @@ def spawn(arguments: list[str], environment: Mapping[str, str], listener: int) -
         )
     except OSError as error:
         raise ShimError(f"start of the daemon: {error}") from error
-    finally:
-        os.close(log)
-    _adjust_oom_score(pid)
-    return pid
 
 
 def _open_log() -> int:

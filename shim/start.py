@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from shim.bootstrap import Bootstrap
     from shim.cli import Invocation
 
+#: Seconds for the end of a daemon whose start failed half-way.
+ABANDON_TIMEOUT = 5.0
+
 
 def run(invocation: Invocation, stdin: int, entry: str) -> bytes:
     """Do it in the bundle that is the working directory; return what to print. Raises `ShimError`."""
@@ -87,8 +90,13 @@ def _serve(invocation: Invocation, told: Bootstrap, path: str, entry: str) -> in
 
 def _abandon(pid: int, path: str) -> None:
     """Take back a start that failed half-way."""
+    import select
+
+    # The daemon is our child or the fork server's; a pidfd tells of its end either way.
+    pidfd = os.pidfd_open(pid)
     os.kill(pid, 9)
-    os.waitpid(pid, 0)
+    select.select([pidfd], [], [], ABANDON_TIMEOUT)
+    os.close(pidfd)
     sockets.remove_stale(path)
 
 

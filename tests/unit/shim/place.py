@@ -60,7 +60,11 @@ class ShimPlace:
         self.real_binary = root / "containerd-shim-kata-v2"
         self.real_binary.write_text(script(sys.executable, str(PROJECT)))
         self.real_binary.chmod(0o755)
-        self.environment = {"PATH": os.environ["PATH"], "KATA_SHIM_SOCKET_DIR": str(self.sockets)}
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "KATA_SHIM_SOCKET_DIR": str(self.sockets),
+            "KATA_SHIM_FORK_SERVER": "off",
+        }
 
     def bundle(
         self, container_id: str, args: Sequence[str] = ("sleep",), annotations: dict[str, str] | None = None

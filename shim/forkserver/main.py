@@ -1,0 +1,78 @@
+"""The server's process from its imports to its end, and how each child of it becomes a daemon."""
+
+from __future__ import annotations
+
+import gc
+import os
+from importlib import import_module
+
+from shim import daemon, frugal, kernel
+from shim.forkserver import inheritance, server
+from shim.forkserver.fingerprint import fingerprint, loaded_files
+from shim.paths import import_roots
+
+#: The server's own name in `ps`.
+NAME = "kata-fork-server"
+
+#: What a daemon imports, the parts that it and its libraries would import only when they are wanted among it.
+_MODULES = (
+    "anyio._backends._asyncio",
+    "anyio._core._signals",
+    "anyio.lowlevel",
+    "anyio.streams.memory",
+    "anyio.streams.stapled",
+    "encodings.ascii",
+    "json",
+    "protos.lean.gen.runtimeoptions_v1",
+    "protos.rich",
+    "sandbox.sandbox",
+    "shim.app",
+    "shim.metrics.v1",
+    "shim.metrics.v2",
+    "shutil",
+    "uvloop",
+)
+
+
+def main() -> None:
+    """Be the server, if there is none; in its children, a daemon."""
+    listener = server.claim()
+    if listener is None:
+        return
+    os.chdir("/")
+    _preload()
+    inheritance.rename([NAME])
+    files = loaded_files(import_roots())
+    read = fingerprint(files)
+    # Later collections stay out of these pages, which all daemons share.
+    gc.collect()
+    gc.freeze()
+    request = server.ForkServer(
+        listener,
+        serves=inheritance.shares_namespaces,
+        is_current=lambda: fingerprint(files) == read,
+        prepare=_prepare,
+    ).run()
+    if request is not None:
+        _become(request)
+
+
+def _preload() -> None:
+    """Import it all: what is imported after the fork is in each daemon's own memory."""
+    frugal.import_messages()
+    for name in _MODULES:
+        import_module(name)
+
+
+def _prepare(request: server.Request) -> None:
+    os.setsid()
+    inheritance.take_over(request.pid)
+    if request.environment.get("SCHED_CORE"):
+        kernel.create_sched_core()
+
+
+def _become(request: server.Request) -> None:
+    inheritance.arrange(request.environment, request.listener, request.log, request.bundle)
+    inheritance.rename(request.arguments)
+    # The flags come behind the interpreter, its two options and its program.
+    daemon.main(request.arguments[4:])
