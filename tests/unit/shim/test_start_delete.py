@@ -219,8 +219,8 @@ def test_a_bundle_that_cannot_be_written_leaves_no_daemon(place: ShimPlace) -> N
 def test_a_daemon_nobody_comes_to_ends_itself_and_its_socket(place: ShimPlace) -> None:
     place.start("c1", place.bundle("c1"), KATA_SHIM_IDLE_TIMEOUT="0.2")
 
-    place.wait_until_gone()
-    assert list(place.sockets.iterdir()) == []
+    eventually(lambda: list(place.sockets.iterdir()) == [], "the socket is gone", 30)
+    place.wait_until_gone(30)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
