@@ -11,6 +11,7 @@ from grpclib.exceptions import GRPCError
 from agent_client.errors import AgentError
 from agent_client.limits import response_max
 from agent_client.line import Line, limited
+from ttrpc.errors import DEADLINE_TEXT
 
 Request_contra = TypeVar("Request_contra", contravariant=True)
 Reply_co = TypeVar("Reply_co", covariant=True)
@@ -63,7 +64,8 @@ class Caller:
 
 
 def _message(error: GRPCError, timeout: float | None) -> str:
-    if error.status is Status.DEADLINE_EXCEEDED and timeout is not None:
+    # The words of a deadline that passed, here or there; an agent that gave up itself says what it waited for.
+    if error.status is Status.DEADLINE_EXCEEDED and timeout is not None and error.message in (None, "", DEADLINE_TEXT):
         return f"no answer in {timeout:g} s"
     return error.message or "the agent gave no reason"
 

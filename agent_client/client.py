@@ -28,6 +28,8 @@ from ttrpc.client import Channel
 
 #: A feature of this runtime's agent, told by GetGuestDetails: `position` in ReadStdout, ReadStderr and WriteStdin.
 POSITION_FEATURE = "stream-position"
+#: The feature of an agent that takes CPUs offline (`OnlineCPUMemRequest.most_cpus`).
+OFFLINE_FEATURE = "cpu-offline"
 
 #: A container's id has at most this many characters (containerd allows 76, Kata's execs use 36).
 _LONGEST_ID = 256
@@ -48,6 +50,8 @@ class AgentClient:
         #: Whether the agent knows positions in streams, so that reads and writes may be repeated; found out when a
         #: connection is made again.
         self.knows_positions = False
+        #: Whether the agent takes CPUs offline; told by `get_guest_details`.
+        self.sets_cpus_offline = False
         self._call = Caller(self.line)
         # The stubs are typed for grpclib's channel, whose interface ours has.
         self._agent = pb.AgentServiceStub(self.line)  # type: ignore[arg-type]
@@ -100,6 +104,7 @@ class AgentClient:
             raise
         features = details.agent_details.extra_features if details.agent_details else []
         self.knows_positions = POSITION_FEATURE in features
+        self.sets_cpus_offline = fresh.sets_cpus_offline
         self.line.replace(fresh.line.channel)
 
     async def restored(self) -> bool:
@@ -178,7 +183,9 @@ class AgentClient:
     ) -> pb.GuestDetailsResponse:
         """What the guest can do: the agent's version and handlers and, if asked for, how memory is plugged in."""
         request = pb.GuestDetailsRequest(mem_block_size=mem_block_size, mem_hotplug_probe=mem_hotplug_probe)
-        return await self._call("GetGuestDetails", self._agent.get_guest_details, request, timeout)
+        details = await self._call("GetGuestDetails", self._agent.get_guest_details, request, timeout)
+        self.sets_cpus_offline = OFFLINE_FEATURE in (details.agent_details or pb.AgentDetails()).extra_features
+        return details
 
     async def set_guest_date_time(self, time_ns: int, *, timeout: float | None = deadlines.REQUEST) -> None:
         """Set the guest's clock; `time_ns` is in nanoseconds since the epoch, the protocol has microseconds."""
@@ -192,13 +199,21 @@ class AgentClient:
         await self._call("ReseedRandomDev", self._agent.reseed_random_dev, request, timeout)
 
     async def online_cpu_mem(
-        self, nb_cpus: int, *, wait: bool = False, cpu_only: bool = False, timeout: float | None = deadlines.REQUEST
+        self,
+        nb_cpus: int,
+        *,
+        wait: bool = False,
+        cpu_only: bool = False,
+        most_cpus: int | None = None,
+        timeout: float | None = deadlines.REQUEST,
     ) -> None:
         """Bring `nb_cpus` plugged CPUs online and, unless `cpu_only`, all plugged memory.
 
-        `wait`: answer once that many CPUs are online, not when it was tried.
+        `wait`: answer once that many CPUs are online, not when it was tried. `most_cpus`: take those beyond it offline,
+        if `sets_cpus_offline`.
         """
-        request = pb.OnlineCpuMemRequest(wait=wait, nb_cpus=nb_cpus, cpu_only=cpu_only)
+        most = most_cpus if self.sets_cpus_offline else None
+        request = pb.OnlineCpuMemRequest(wait=wait, nb_cpus=nb_cpus, cpu_only=cpu_only, most_cpus=most)
         await self._call("OnlineCPUMem", self._agent.online_cpu_mem, request, timeout)
 
     async def get_oom_event(self, *, timeout: float | None = deadlines.UNLIMITED) -> str:

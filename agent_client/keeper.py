@@ -15,8 +15,12 @@ from collections import deque
 from agent_client.client import AgentClient
 from agent_client.errors import AgentError
 
-#: Seconds that a new connection may take, and that calls wait for it meanwhile.
-RECONNECT_TIMEOUT = 5.0
+#: Seconds that a new connection may take, and that calls wait for it meanwhile. A guest answers within a few
+#: milliseconds; one that has no processor to itself may need seconds, and is not to lose its containers for it.
+RECONNECT_TIMEOUT = 15.0
+#: The first attempt gets this many seconds, each further one twice as many: what a port took from one host and lost
+#: is said again by the next.
+_FIRST_ATTEMPT = 2.0
 #: A connection that is lost this often within so many seconds is not made again.
 LOSSES_MAX = 8
 LOSSES_SECONDS = 60.0
@@ -52,13 +56,15 @@ async def keep_connected(client: AgentClient) -> str:
 
 
 async def _reconnect(client: AgentClient) -> None:
-    end = time.monotonic() + RECONNECT_TIMEOUT
+    end, attempt = time.monotonic() + RECONNECT_TIMEOUT, _FIRST_ATTEMPT
     while True:
+        left = max(0.0, end - time.monotonic())
         try:
-            await client.reconnect(timeout=max(0.0, end - time.monotonic()))
+            await client.reconnect(timeout=min(attempt, left))
         except AgentError:
             if time.monotonic() + _PAUSE >= end:
                 raise
             await asyncio.sleep(_PAUSE)
+            attempt *= 2
         else:
             return

@@ -20,6 +20,7 @@ from bench import (
     exec_latency,
     machine,
     memory,
+    network,
     start_latency,
     state_latency,
 )
@@ -38,6 +39,7 @@ ALONE: dict[str, Callable[[Context], Awaitable[Outcome]]] = {
     "agent-stdout": agent_stdout.run,
     "agent-exec": agent_exec.run,
     "agent-memory": agent_memory.run,
+    "network": network.run,
 }
 SHARED = {"state": state_latency.run, "exec": exec_latency.run, "memory": memory.run}
 

@@ -12,6 +12,7 @@ from bench.outcome import Bar, Outcome
 from bench.raw_guest import raw_guest
 from bench.stats import ratio
 from bench.subjects import Context
+from sandbox.streams import READ
 from tests.harness.live_guest import STANDING, Live, process
 
 STDOUT = "stdout through the agent"
@@ -20,7 +21,6 @@ RAW = "raw channel"
 LIMIT = 1 / 0.6
 
 _MIB = 32
-_READ = 1 << 20
 _ROUNDS = 6
 
 
@@ -52,7 +52,7 @@ async def _stdout(guest: Live) -> float:
     )
     received, began = 0, time.perf_counter()
     # As the shim reads it: with its position, so that nothing is lost with a connection.
-    while data := await guest.agent.read_stdout(STANDING, name, _READ, position=received):
+    while data := await guest.agent.read_stdout(STANDING, name, READ, position=received):
         received += len(data)
     took = time.perf_counter() - began
     if await guest.agent.wait_process(STANDING, name) or received != _MIB << 20:

@@ -1,5 +1,7 @@
 """Memory of the daemon and of its helpers: proportional set size, one sample each, after the daemon has worked.
 
+Their sum is the pod's overhead on the host: the guest's kernel, agent and page cache are in QEMU's share.
+
 A page that n processes map counts 1/n of itself: other Python processes, this one too, make the daemon's share of the
 interpreter smaller. So the pages that are its own (USS), and all it maps (RSS), are told as well.
 """
@@ -31,6 +33,9 @@ async def run(context: Context, pair: dict[str, Running]) -> Outcome:
         if samples:
             series[f"{name} (all of one pod)"] = [sum(samples)]
     daemon = series[f"{OURS} (daemon)"][0]
+    pod = sum(samples[0] for name, samples in series.items() if not name.startswith(PEER))
+    series["the pod on the host (daemon, QEMU, virtiofsd)"] = [pod]
+    facts.append(f"the pod's overhead is {pod / series[f'{PEER} (daemon)'][0]:.1f} times that of {PEER}")
     return Outcome(
         name="memory",
         title="Memory of one pod with one container (PSS)",

@@ -1,7 +1,9 @@
 """The typed configuration: Kata's `configuration.toml` in the layout of its Go runtime. Data only.
 
     config.load(path=None) -> config.Config       raises config.ConfigError, always one line
+    config.loads(text) -> config.Config | None    the same for what the runtime's options hold themselves
     config.check_paths(loaded)                    are the files it names there?
+    config.annotations.apply(loaded, annotations) -> config.Config    what a pod sets over it
 
 Glossary:
 
@@ -20,10 +22,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from config.agent import AgentConfig
-    from config.errors import ConfigError
+    from config.errors import ConfigError, NotAllowedError
     from config.factory import FactoryConfig
     from config.hypervisor import HypervisorConfig
-    from config.loader import Config, load
+    from config.loader import Config, load, loads
     from config.paths import check_paths
     from config.runtime import RuntimeConfig
 
@@ -33,9 +35,11 @@ __all__ = [
     "ConfigError",
     "FactoryConfig",
     "HypervisorConfig",
+    "NotAllowedError",
     "RuntimeConfig",
     "check_paths",
     "load",
+    "loads",
 ]
 
 if not TYPE_CHECKING:
@@ -45,9 +49,11 @@ if not TYPE_CHECKING:
         "ConfigError": "errors",
         "FactoryConfig": "factory",
         "HypervisorConfig": "hypervisor",
+        "NotAllowedError": "errors",
         "RuntimeConfig": "runtime",
         "check_paths": "paths",
         "load": "loader",
+        "loads": "loader",
     }
 
     def __getattr__(name: str) -> object:

@@ -16,6 +16,10 @@ class ConfigError(Exception):
         super().__init__(one_line(f"{place}: {message}" if place else message))
 
 
+class NotAllowedError(ConfigError):
+    """A pod asks for what the configuration does not allow it, or this runtime does not support."""
+
+
 def one_line(text: str) -> str:
     """`text` on one line, with `?` for what can't be printed: a configuration may hold anything."""
     return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))

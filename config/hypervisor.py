@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from config.keys import ignored, key, refused
+from config.keys import ignored, key
 from config.rules import AbsolutePath, Choice, Flag, Integer, ListOf, Number, OptionalPath, Pattern, Text
 
 #: Where `make install` puts the guest.
@@ -29,10 +29,7 @@ MAX_MEMORY_MIB = 16 * 1024 * 1024
 #: Kata's limit for QEMU on x86-64.
 MAX_VCPUS = 240
 
-_NO_ANNOTATIONS = ignored("pod annotations are not read by this version")
-_NO_BLOCK = ignored("block devices are not attached to pods by this version")
 _NO_HOTPLUG = ignored("nothing is hot-plugged by this version")
-_NO_LIMITER = refused("network rates are not limited by this version")
 
 _MEMORY_LIMIT = Integer(0, MAX_MEMORY_MIB, "MiB")
 _SECTOR_SIZE = Integer(0, 65536, "bytes")
@@ -114,27 +111,19 @@ class HypervisorConfig:
         Integer(MIN_MEMORY_MIB, MAX_MEMORY_MIB, "MiB"),
         f"Memory of a VM in MiB before any container asks for more; at least {MIN_MEMORY_MIB}.",
     )
-    memory_slots: int = key(
-        10, Integer(0, 255), "How many times memory can be plugged into a running VM.", pending=_NO_HOTPLUG
-    )
+    memory_slots: int = key(10, Integer(0, 255), "How many times memory can be plugged into a running VM.")
     default_maxmemory: int = key(
         0,
         _MEMORY_LIMIT,
         "Most memory a VM may ever have, in MiB; 0 means the host's RAM.",
-        pending=_NO_HOTPLUG,
     )
-    enable_virtio_mem: bool = key(
-        False, Flag(), "Resize the VM's memory by virtio-mem instead of DIMMs.", pending=_NO_HOTPLUG
-    )
+    enable_virtio_mem: bool = key(False, Flag(), "Resize the VM's memory by virtio-mem instead of DIMMs.")
     reclaim_guest_freed_memory: bool = key(
         False,
         Flag(),
         "Give memory that the guest freed back to the host (free page reporting of the balloon device).",
-        pending=ignored("the VM has no balloon device in this version"),
     )
-    default_bridges: int = key(
-        1, Integer(0, 5), "PCI bridges for devices that are plugged in later; 0 means 1.", pending=_NO_HOTPLUG
-    )
+    default_bridges: int = key(1, Integer(0, 5), "PCI bridges for devices that are plugged in later; 0 means 1.")
     shared_fs: str = key(
         "virtio-fs",
         Choice(("virtio-fs", "virtio-9p", "none"), ("virtio-fs-nydus", "inline-virtio-fs")),
@@ -177,60 +166,49 @@ class HypervisorConfig:
         True,
         Flag(),
         "Mount block-device root file systems on the host and share them; `false` plugs the device into the VM.",
-        pending=_NO_BLOCK,
     )
     block_device_driver: str = key(
         "virtio-scsi",
         Choice(("virtio-scsi", "virtio-blk"), ("nvdimm", "virtio-blk-pci", "virtio-blk-mmio", "virtio-blk-ccw")),
         "How block devices appear in the guest.",
-        pending=_NO_BLOCK,
     )
     block_device_aio: str = key(
         "io_uring",
         Choice(("threads", "native", "io_uring")),
         "How QEMU does disk input and output.",
-        pending=_NO_BLOCK,
     )
-    block_device_cache_set: bool = key(
-        False, Flag(), "Whether the two keys `block_device_cache_*` below have a say.", pending=_NO_BLOCK
-    )
-    block_device_cache_direct: bool = key(False, Flag(), "Bypass the host's page cache (O_DIRECT).", pending=_NO_BLOCK)
+    block_device_cache_set: bool = key(False, Flag(), "Whether the two keys `block_device_cache_*` below have a say.")
+    block_device_cache_direct: bool = key(False, Flag(), "Bypass the host's page cache (O_DIRECT).")
     block_device_cache_noflush: bool = key(
         False,
         Flag(),
         "Ignore the guest's flush requests: fast, and loses data when the host dies.",
-        pending=_NO_BLOCK,
     )
     block_device_logical_sector_size: int = key(
         0,
         _SECTOR_SIZE,
         "Logical sector size of block devices in bytes; 0 means QEMU's choice.",
-        pending=_NO_BLOCK,
     )
     block_device_physical_sector_size: int = key(
         0,
         _SECTOR_SIZE,
         "Physical sector size of block devices in bytes; 0 means QEMU's choice.",
-        pending=_NO_BLOCK,
     )
     disable_vhost_net: bool = key(
         False,
         Flag(),
         "Serve the VM's network interfaces from QEMU rather than from the host's kernel: slower, less "
         "kernel code exposed.",
-        pending=ignored("the VM gets no network interface in this version"),
     )
     rx_rate_limiter_max_rate: int = key(
         0,
         Integer(0, 2**63 - 1, "bit/s"),
         "Most the VM may receive, in bits per second; 0 means no limit.",
-        pending=_NO_LIMITER,
     )
     tx_rate_limiter_max_rate: int = key(
         0,
         Integer(0, 2**63 - 1, "bit/s"),
         "Most the VM may send, in bits per second; 0 means no limit.",
-        pending=_NO_LIMITER,
     )
     entropy_source: Path = key(
         Path("/dev/urandom"),
@@ -241,7 +219,6 @@ class HypervisorConfig:
         "",
         Text("an absolute path in the guest, or empty", r"(/.*)?"),
         "Directory in the guest with OCI hooks (`prestart`, `poststart`, `poststop`) that run with every container.",
-        pending=refused("guest hooks are not run by this version"),
     )
     enable_debug: bool = key(
         False, Flag(), "Let the guest's kernel and QEMU say more; their output goes to the shim's log."
@@ -251,25 +228,21 @@ class HypervisorConfig:
         ListOf(Pattern()),
         "Which `io.katacontainers.config.hypervisor.` annotations a pod may set: regular expressions that "
         "must match the rest of the name as a whole. None by default.",
-        pending=_NO_ANNOTATIONS,
     )
     valid_hypervisor_paths: tuple[str, ...] = key(
         (),
         _GLOBS,
         "What the annotation `path` may be (glob patterns); empty refuses all.",
-        pending=_NO_ANNOTATIONS,
     )
     valid_virtio_fs_daemon_paths: tuple[str, ...] = key(
         (),
         _GLOBS,
         "What the annotation `virtio_fs_daemon` may be (glob patterns); empty refuses all.",
-        pending=_NO_ANNOTATIONS,
     )
     valid_entropy_sources: tuple[str, ...] = key(
         (),
         _GLOBS,
         "What the annotation `entropy_source` may be (glob patterns); empty refuses all.",
-        pending=_NO_ANNOTATIONS,
     )
 
     def boot_vcpus(self, host_cpus: int) -> int:

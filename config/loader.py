@@ -2,8 +2,7 @@
 one line.
 
 The steps are `find` (search), `read` (settings of source and drop-ins) and `build` (pure: settings to
-dataclasses). Whatever else may set keys one day, such as pod annotations, is a further layer of settings
-between the last two.
+dataclasses). Pod annotations are laid over the result (`config.annotations`).
 """
 
 from __future__ import annotations
@@ -23,7 +22,10 @@ from config.keys import Key, Stance, Verdict, keys_of
 from config.rules import RuleError
 from config.runtime import RuntimeConfig
 from config.search import find
-from config.settings import Origin, Setting, Settings, drop_ins, read, suggestion
+from config.settings import Origin, Setting, Settings, drop_ins, read, read_tables, suggestion
+
+#: What stands for the file's name where there is none.
+OPTIONS = Path("options of the runtime in containerd's configuration")
 
 #: The sections with a dataclass.
 TYPED: Mapping[str, type] = {
@@ -67,6 +69,17 @@ def load(path: Path | None = None) -> Config:
     return build(settings, source, overrides)
 
 
+def loads(text: str) -> Config | None:
+    """The configuration that the runtime's options hold themselves (`config_body`), or None if they hold none.
+
+    containerd sends the whole table of options. Keys outside of a section are other things' (`TypeUrl`, or what was
+    meant for runc), so they are passed over; a section is read as in a file, and there are no drop-ins. Raises
+    `ConfigError` as `load` does.
+    """
+    settings = read_tables(text, OPTIONS, FOREIGN)
+    return build(settings, OPTIONS) if settings else None
+
+
 def build(settings: Settings, source: Path, overrides: tuple[Path, ...] = ()) -> Config:
     """Typed configuration from `settings`; raises `ConfigError`."""
     typed: dict[str, dict[str, Any]] = {section: {} for section in TYPED}
@@ -89,7 +102,7 @@ def build(settings: Settings, source: Path, overrides: tuple[Path, ...] = ()) ->
         ignored=tuple(notes),
         origins={place: setting.origin for place, setting in settings.items()},
     )
-    _check_sizes(config)
+    check_sizes(config)
     return config
 
 
@@ -138,8 +151,8 @@ def _names(section: str) -> set[str]:
     return typed | set(FOREIGN[section])
 
 
-def _check_sizes(config: Config) -> None:
-    """A maximum below what a VM starts with is a slip, whichever of the two is meant."""
+def check_sizes(config: Config) -> None:
+    """Raise `ConfigError` for a maximum below what a VM starts with: a slip, whichever of the two is meant."""
     vm = config.hypervisor
     pairs = (
         ("default_maxvcpus", vm.default_maxvcpus, "default_vcpus", vm.default_vcpus),

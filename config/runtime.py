@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.keys import ignored, key, refused
+from config.keys import key
 from config.rules import AbsolutePath, Choice, Flag, Integer
 
 
@@ -20,8 +20,7 @@ class RuntimeConfig:
         "tcfilter",
         Choice(("tcfilter", "macvtap", "none"), ("bridged", "enlightened")),
         "How an interface of the pod's network namespace reaches the VM: `tcfilter` (a tap device and "
-        "traffic mirroring, for any kind of interface), `macvtap`, or `none` (the VM gets no interface).",
-        pending=ignored("the VM gets no network interface in this version"),
+        "traffic redirected both ways, for any kind of interface), `macvtap`, or `none` (the VM gets no interface).",
     )
     disable_guest_seccomp: bool = key(
         True, Flag(), "Drop the containers' seccomp profiles; `false` has them applied in the guest."
@@ -30,19 +29,16 @@ class RuntimeConfig:
         False,
         Flag(),
         "Put the shim, QEMU and virtiofsd into the pod's own cgroup, so that its limits hold for them too.",
-        pending=refused("the shim does not join the pod's cgroup in this version, so the pod's limits would not hold"),
     )
     static_sandbox_resource_mgmt: bool = key(
         False,
         Flag(),
         "Size the VM once, from the pod's declared resources, and never plug CPUs or memory later.",
-        pending=ignored("the VM is sized once, when it starts, in this version"),
     )
     disable_guest_empty_dir: bool = key(
         True,
         Flag(),
         "Keep Kubernetes' emptyDir volumes on the host, shared with the guest; `false` makes them in the guest.",
-        pending=ignored("emptyDir volumes are shared from the host in this version"),
     )
     create_container_timeout: int = key(
         60,
@@ -53,5 +49,4 @@ class RuntimeConfig:
         Path("/var/lib/kubelet"),
         AbsolutePath(),
         "Kubelet's root directory, by which volumes of Kubernetes are recognised.",
-        pending=ignored("no volume is treated by its place under the kubelet's directory in this version"),
     )

@@ -26,7 +26,7 @@ MAX_DROP_INS = 256
 class Origin:
     """Where a value was set, for messages."""
 
-    file: Path
+    file: Path | str
     line: int | None = None
 
     def __str__(self) -> str:
@@ -62,7 +62,21 @@ def drop_ins(source: Path) -> tuple[Path, ...]:
 def read(file: Path, sections: Collection[str]) -> Settings:
     """The settings of one file, whose tables may be `sections` only; raises `ConfigError` with the line."""
     text = _read_text(file)
-    document = _parse(text, file)
+    return _settings(_parse(text, file), text, file, sections)
+
+
+def read_tables(text: str, name: Path, sections: Collection[str]) -> Settings:
+    """The settings in the tables of a text that messages call `name`; keys outside of all tables are passed over.
+
+    Raises `ConfigError` as `read` does.
+    """
+    if len(text) > MAX_BYTES:
+        raise ConfigError(f"has {len(text)} characters; a configuration has at most {MAX_BYTES}", where=name)
+    tables = {key: value for key, value in _parse(text, name).items() if isinstance(value, dict)}
+    return _settings(tables, text, name, sections)
+
+
+def _settings(document: dict[str, Any], text: str, file: Path, sections: Collection[str]) -> Settings:
     lines = find_lines(text)
     return {
         (section, key): Setting(value, Origin(file, _nearest(lines, (*section.split("."), key))))

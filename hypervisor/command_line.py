@@ -65,11 +65,16 @@ def _devices(spec: VmSpec, fds: Inherited) -> Iterator[devices.Device]:
     yield devices.PanicNotifier()
     yield from map(devices.PciBridge, range(spec.pci_bridges))
     yield from map(devices.RootPort, range(spec.pcie_root_ports))
+    if spec.virtio_mem_mib:
+        yield devices.VirtioMem(spec.virtio_mem_mib)
+    if spec.free_page_reporting:
+        yield devices.Balloon()
     yield devices.Rng(spec.entropy_source)
     if spec.image is not None:
         yield devices.RootImage(spec.image)
     if spec.shared_fs is not None:
         yield spec.shared_fs
+    yield from spec.nics
     yield _agent(spec, fds)
 
 

@@ -16,8 +16,17 @@ from hypervisor.arguments import Value, absolute, option
 IMAGE_SERIAL = "kata-image"
 #: Name of the agent's virtio-serial port in the guest: /dev/virtio-ports/kata.agent.0.
 AGENT_PORT = "kata.agent.0"
+#: Slot of the first PCI bridge on the root bus; the others follow.
+FIRST_BRIDGE_SLOT = 2
 #: Identifier of the memory backend, in the machine's properties and for later hot-plug.
 RAM_ID = "ram"
+#: Identifier of the virtio-mem device.
+VIRTIO_MEM_ID = "virtiomem0"
+
+
+def bridge_id(index: int) -> str:
+    """QEMU's name of a PCI bridge, which is that of its bus too."""
+    return f"pci-bridge-{index}"
 
 
 class Device(Protocol):
@@ -93,6 +102,29 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class VirtioMem:
+    """Room for `size` MiB of further memory, none of it plugged in at first."""
+
+    size: int
+
+    def arguments(self) -> list[str]:
+        """`-object` and `-device virtio-mem-pci`: its pages are the host's only once the guest has them."""
+        backend: dict[str, Value] = {"id": "virtiomem-ram", "size": f"{self.size}M", "share": True, "reserve": False}
+        device: dict[str, Value] = {"id": VIRTIO_MEM_ID, "memdev": "virtiomem-ram", "requested-size": 0}
+        return [*option("-object", "memory-backend-memfd", backend), *option("-device", "virtio-mem-pci", device)]
+
+
+@dataclass(frozen=True)
+class Balloon:
+    """A balloon that is never blown up: through it the guest tells which of its pages are free (page reporting)."""
+
+    def arguments(self) -> list[str]:
+        """`-device virtio-balloon-pci`."""
+        properties: dict[str, Value] = {"deflate-on-oom": True, "free-page-reporting": True}
+        return option("-device", "virtio-balloon-pci", properties)
+
+
+@dataclass(frozen=True)
 class PciBridge:
     """A bridge with 31 slots for later hot-plug, at a fixed address so that the guest's PCI paths are known."""
 
@@ -101,11 +133,11 @@ class PciBridge:
     def arguments(self) -> list[str]:
         """`-device pci-bridge`; slots are plugged through ACPI, so without its own hot-plug controller (SHPC)."""
         properties: dict[str, Value] = {
-            "id": f"pci-bridge-{self.index}",
+            "id": bridge_id(self.index),
             "bus": "pcie.0",
             "chassis_nr": self.index + 1,
             "shpc": False,
-            "addr": f"{self.index + 2:#x}",
+            "addr": f"{FIRST_BRIDGE_SLOT + self.index:#x}",
             "io-reserve": "4k",
             "mem-reserve": "1m",
             "pref64-reserve": "1m",

@@ -38,13 +38,21 @@ _DEFAULTS = (
 def kernel_command_line(spec: VmSpec) -> str:
     """The text of `-append`. Raises HypervisorError for control characters, or one that the kernel would cut."""
     verbosity = ("loglevel=7",) if spec.debug else ("quiet",)
-    params = (*_DEFAULTS, *verbosity, f"nr_cpus={max(spec.vcpus, spec.max_vcpus)}", *_root(spec), *spec.kernel_params)
+    cpus = f"nr_cpus={max(spec.vcpus, spec.max_vcpus)}"
+    params = (*_DEFAULTS, *verbosity, cpus, *_memory(spec), *_root(spec), *spec.kernel_params)
     line = plain(" ".join(params), "kernel parameters")
     if len(line.encode()) >= COMMAND_LINE_SIZE:
         raise HypervisorError(
             f"kernel parameters of {len(line.encode())} bytes: the kernel takes {COMMAND_LINE_SIZE - 1}"
         )
     return line
+
+
+def _memory(spec: VmSpec) -> tuple[str, ...]:
+    """Memory that is plugged in is used at once, and most of it only for data that can be moved: so it can go again."""
+    if spec.max_memory_mib <= spec.memory_mib:
+        return ()
+    return ("memhp_default_state=online", "memory_hotplug.online_policy=auto-movable")
 
 
 def _root(spec: VmSpec) -> tuple[str, ...]:

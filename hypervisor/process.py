@@ -1,4 +1,4 @@
-"""Child processes of the daemon: QEMU and virtiofsd.
+"""Child processes of the daemon: QEMU, virtiofsd and the hooks of containers.
 
 A child is started under `setpriv --pdeathsig KILL`, so the kernel ends it with the daemon, whatever kills the daemon.
 (The kernel sends that signal when the *thread* that forked ends: spawn from the main thread.) It is watched by a pidfd
@@ -13,8 +13,9 @@ import os
 import resource
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from hypervisor.errors import HypervisorError
 from hypervisor.tail import TailReader
@@ -112,12 +113,15 @@ def spawn(
     fds: Sequence[int] = (),
     cwd: Path | None = None,
     raise_nofile: bool = False,
+    stdin: int = subprocess.DEVNULL,
+    environment: Mapping[str, str] | None = None,
     on_spawn: Callable[[int], None] | None = None,
     on_line: Callable[[str], None] | None = None,
 ) -> ChildProcess:
     """Start `argv` (an absolute path and its arguments) on the running event loop.
 
-    `fds` are inherited under their own numbers. `raise_nofile` lifts the soft limit of open files to the hard one.
+    `fds` are inherited under their own numbers. `stdin` is an open file, `environment` one other than `ENVIRONMENT`.
+    `raise_nofile` lifts the soft limit of open files to the hard one.
     `on_spawn` gets the pid before anything else happens: for the journal that `delete` reads. If it raises, the child
     is gone before its error is. Raises HypervisorError when the program is missing or can't be run.
     """
@@ -125,7 +129,16 @@ def spawn(
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     stderr = TailReader(read_end, on_line=on_line)
     try:
-        popen = _popen([find_setpriv(), "--pdeathsig", "KILL", "--", *argv], fds, cwd or Path("/"), write_end)
+        command = [find_program("setpriv"), "--pdeathsig", "KILL", "--", *argv]
+        popen = _popen(
+            command,
+            stdin=stdin,
+            stdout=write_end,
+            stderr=write_end,
+            pass_fds=tuple(fds),
+            cwd=cwd or Path("/"),
+            env=ENVIRONMENT if environment is None else environment,
+        )
         child = _adopt(popen, stderr)
     except BaseException:
         stderr.finish()
@@ -143,18 +156,9 @@ def spawn(
     return child
 
 
-def _popen(command: Sequence[str], fds: Sequence[int], cwd: Path, output: int) -> subprocess.Popen[bytes]:
+def _popen(command: Sequence[str], **settings: Any) -> subprocess.Popen[bytes]:
     try:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            pass_fds=tuple(fds),
-            cwd=cwd,
-            env=ENVIRONMENT,
-            start_new_session=True,
-        )
+        return subprocess.Popen(command, start_new_session=True, **settings)
     except (OSError, ValueError) as error:
         raise HypervisorError(f"can't start {command[4]}: {error}") from error
 
@@ -184,13 +188,13 @@ def check_executable(program: Path) -> None:
             raise HypervisorError(f"{program}: neither an ELF program nor a script")
 
 
-def find_setpriv() -> str:
-    """Path of util-linux's `setpriv`; HypervisorError if the host has none."""
+def find_program(name: str) -> str:
+    """Path of a program of util-linux; HypervisorError if the host lacks it."""
     import shutil
 
-    found = shutil.which("setpriv", path=ENVIRONMENT["PATH"])
+    found = shutil.which(name, path=ENVIRONMENT["PATH"])
     if found is None:
-        raise HypervisorError("setpriv not found: install util-linux")
+        raise HypervisorError(f"{name} not found: install util-linux")
     return found
 
 

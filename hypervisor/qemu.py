@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any
 
 import anyio
 
@@ -21,6 +20,10 @@ from hypervisor import boot_files, sockets
 from hypervisor.command_line import command_line
 from hypervisor.errors import HypervisorError, IllegalStateError, QmpError, VmGoneError
 from hypervisor.evidence import describe_end, last_words
+from hypervisor.hotplug.plug import Hotplug
+from hypervisor.hotplug.slots import PciSlots
+from hypervisor.monitor import VmMonitor
+from hypervisor.nics import Nic
 from hypervisor.process import ChildProcess, spawn
 from hypervisor.qmp import QmpSession
 from hypervisor.tail import TailReader
@@ -64,6 +67,13 @@ class QemuVm(Vm):
         self._state = _State.NEW
         self._process: _Process | None = None
         self._exit: VmExit | None = None
+        self._monitor = VmMonitor(self._session, self._taken_apart)
+        self._hotplug = Hotplug(self._monitor, PciSlots(spec.pci_bridges))
+
+    @property
+    def hotplug(self) -> Hotplug:
+        """By this VM's own QMP session."""
+        return self._hotplug
 
     @property
     def agent_url(self) -> str:
@@ -80,11 +90,12 @@ class QemuVm(Vm):
         """Whether QEMU runs and has greeted."""
         return self._state is _State.RUNNING
 
-    async def start(self, timeout: float) -> None:
+    async def start(self, timeout: float, nics: Sequence[Nic] = ()) -> None:
         """See `Vm.start`; what QEMU is told is in `command_line`."""
         if self._state is not _State.NEW:
             raise IllegalStateError(f"VM {self._spec.name} {self._state.value}: it can't be started")
         self._state = _State.STARTING
+        self._spec = replace(self._spec, nics=(*self._spec.nics, *nics))
         try:
             boot_files.check(self._spec)
             process = self._process = self._launch()
@@ -116,15 +127,15 @@ class QemuVm(Vm):
 
     async def pause(self) -> None:
         """QMP `stop`."""
-        await self._execute("stop")
+        await self._monitor.execute("stop")
 
     async def resume(self) -> None:
         """QMP `cont`."""
-        await self._execute("cont")
+        await self._monitor.execute("cont")
 
     async def status(self) -> str:
         """QMP `query-status`."""
-        return str((await self._execute("query-status"))["status"])
+        return str((await self._monitor.execute("query-status"))["status"])
 
     async def shutdown(self, timeout: float) -> None:
         """QMP `quit` flushes and closes what QEMU has open; the guest is not asked, its agent has synced."""
@@ -164,7 +175,7 @@ class QemuVm(Vm):
         with wire(self._spec) as wiring:
             child = spawn(
                 command_line(self._spec, wiring.inherited),
-                fds=wiring.fds,
+                fds=(*wiring.fds, *(fd for nic in self._spec.nics for fd in nic.fds)),
                 cwd=self._spec.run_dir,
                 on_spawn=self._on_spawn,
                 on_line=self._line_log("QEMU"),
@@ -181,18 +192,14 @@ class QemuVm(Vm):
             words = last_words(process.console.tail.text())
             raise QmpError(f"{error} (last on its console: {words})" if words else str(error)) from error
 
-    async def _execute(self, command: str) -> Any:
+    async def _session(self, what: str) -> QmpSession:
+        """The QMP session, for `what`."""
         if self._state is _State.ENDED:
             raise VmGoneError((await self.wait()).reason)
         qmp = self._spawned().qmp
         if qmp is None:
-            raise IllegalStateError(f"VM {self._spec.name} {self._state.value}: {command} is for one that runs")
-        try:
-            return await qmp.execute(command)
-        except QmpError as error:
-            if qmp.connected:
-                raise
-            raise VmGoneError((await self._taken_apart()).reason) from error
+            raise IllegalStateError(f"VM {self._spec.name} {self._state.value}: {what} is for one that runs")
+        return qmp
 
     async def _taken_apart(self) -> VmExit:
         """The end of a QEMU that dies or has hung up; one that does not die by itself is killed."""

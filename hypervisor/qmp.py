@@ -10,12 +10,13 @@ import asyncio
 import logging
 import socket
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
-from qemu.qmp import ConnectError, ExecuteError, QMPClient, QMPError, Runstate
+from qemu.qmp import ConnectError, EventListener, ExecuteError, QMPClient, QMPError, Runstate
 from qemu.qmp.message import Message
 
 from hypervisor.errors import QmpError
@@ -62,8 +63,10 @@ class _Client(QMPClient):
 class QmpSession:
     """A negotiated session. Ends with `close()`, which must be called once QEMU is gone too."""
 
-    def __init__(self, client: QMPClient, events: deque[QmpEvent]) -> None:
+    def __init__(self, client: QMPClient, events: deque[QmpEvent], sock: socket.socket) -> None:
+        """`sock` is the client's own, here for what goes beside its stream: descriptors."""
         self._client = client
+        self._sock = sock
         self._closing = asyncio.Lock()
         #: The last events, oldest first.
         self.events = events
@@ -75,7 +78,7 @@ class QmpSession:
         Raises ConnectionError when QEMU hung up (it has died: its exit says why), QmpError for anything else.
         """
         events: deque[QmpEvent] = deque(maxlen=EVENTS_KEPT)
-        session = cls(_Client(events), events)
+        session = cls(_Client(events), events, sock.dup())
         try:
             await session._negotiate(sock, timeout)
         except BaseException:
@@ -114,8 +117,27 @@ class QmpSession:
         except QMPError as error:
             raise QmpError(f"QMP {command}: {error or type(error).__name__}") from error
 
+    @contextmanager
+    def listening(self, *names: str) -> Iterator[QmpEvents]:
+        """Listen for events of these names while inside: none that comes meanwhile is missed."""
+        with self._client.listener(names) as listener:
+            yield QmpEvents(self, listener)
+
+    async def send_descriptor(self, fd: int) -> None:
+        """Send `fd` for the next command (`getfd`) to take up; raises QmpError."""
+        try:
+            socket.send_fds(self._sock, [b" "], [fd])
+        except OSError as error:
+            raise QmpError(f"QMP: a descriptor can't be sent: {error.strerror}") from error
+
+    async def closed(self) -> None:
+        """Return when QEMU has hung up."""
+        while self.connected:
+            await self._client.runstate_changed()
+
     async def close(self) -> None:
         """End the session now; never raises, idempotent. See `drain`."""
+        self._sock.close()
         with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
             async with self._closing:
                 try:
@@ -128,5 +150,29 @@ class QmpSession:
     async def drain(self) -> None:
         """Read until QEMU hangs up, at most `CLOSE_TIMEOUT` seconds: the events before its end are then in `events`."""
         with anyio.move_on_after(CLOSE_TIMEOUT):
-            while self.connected:
-                await self._client.runstate_changed()
+            await self.closed()
+
+
+class QmpEvents:
+    """The events that one listener has heard, in their order."""
+
+    def __init__(self, session: QmpSession, listener: EventListener) -> None:
+        self._session = session
+        self._listener = listener
+
+    async def get(self) -> tuple[str, Mapping[str, Any]]:
+        """The next event's name and data; raises QmpError when QEMU hangs up before there is one."""
+        heard: list[Message] = []
+
+        async def hear(scope: anyio.CancelScope) -> None:
+            heard.append(await self._listener.get())
+            scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(hear, group.cancel_scope)
+            await self._session.closed()
+            group.cancel_scope.cancel()
+        if not heard:
+            raise QmpError("QEMU hung up its monitor")
+        data = heard[0].get("data")
+        return str(heard[0]["event"]), data if isinstance(data, dict) else {}

@@ -7,6 +7,7 @@
 | `pid`                      | 0                         | QEMU's          | what it was                           |
 | `wait`                     | illegal                   | waits           | returns the same `VmExit` at once     |
 | `pause` `resume` `status`  | illegal                   | legal           | `VmGoneError` with the reason         |
+| verbs of `hotplug`         | illegal                   | legal           | `VmGoneError` with the reason         |
 | `shutdown` `kill`          | legal: it can't start now | legal           | nothing happens                       |
 | `diagnostics`              | legal, empty              | legal           | legal, complete                       |
 
@@ -18,16 +19,20 @@ directory. It is not started again; a new one is made.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from hypervisor.devices import NinepFs, SharedFs
+from hypervisor.hotplug.plug import Hotplug
+from hypervisor.nics import Nic
 
 AcceleratorName = Literal["kvm", "tcg"]
 AgentChannel = Literal["virtio-serial", "vsock"]
 
+#: The unit of memory hot-plug of an x86 guest, in MiB (of guests below 64 GiB).
+MEMORY_BLOCK_MIB = 128
 #: The vsock port Kata's agent listens on.
 AGENT_VSOCK_PORT = 1024
 
@@ -59,6 +64,10 @@ class VmSpec:
     max_vcpus: int = 0
     max_memory_mib: int = 0
     memory_slots: int = 10
+    #: Whether memory up to the ceiling comes by a virtio-mem device, not by DIMMs.
+    virtio_mem: bool = False
+    #: Whether the guest gives pages that it does not use back to the host.
+    free_page_reporting: bool = False
     machine_type: str = "q35"
     #: QEMU's own comma-separated list, e.g. `pmu=off`.
     cpu_features: str = ""
@@ -69,8 +78,16 @@ class VmSpec:
     seccomp_sandbox: str = ""
     pci_bridges: int = 1
     pcie_root_ports: int = 0
+    #: Network interfaces from the start on: their descriptors are not the VM's own, see `Vm.start`.
+    nics: tuple[Nic, ...] = ()
     #: Let the guest's kernel talk, and log its console and QEMU's standard error line by line.
     debug: bool = False
+
+    @property
+    def virtio_mem_mib(self) -> int:
+        """Size of the virtio-mem device, in whole memory blocks of the guest; 0 if there is none."""
+        room = self.max_memory_mib - self.memory_mib if self.virtio_mem else 0
+        return max(0, room) // MEMORY_BLOCK_MIB * MEMORY_BLOCK_MIB
 
 
 @dataclass(frozen=True)
@@ -100,6 +117,11 @@ class Vm(ABC):
 
     @property
     @abstractmethod
+    def hotplug(self) -> Hotplug:
+        """What adds devices to it and removes them; one and the same for the VM's whole life."""
+
+    @property
+    @abstractmethod
     def pid(self) -> int:
         """Process id of the VM, 0 before there is one."""
 
@@ -109,8 +131,10 @@ class Vm(ABC):
         """Whether `start` has succeeded and the VM has not ended since."""
 
     @abstractmethod
-    async def start(self, timeout: float) -> None:
+    async def start(self, timeout: float, nics: Sequence[Nic] = ()) -> None:
         """Launch it; returns when its monitor answers and its vCPUs run, which is long before the guest is up.
+
+        `nics` are there besides those of its spec; their descriptors stay the caller's, to be closed when this returns.
 
         Takes at most `timeout` seconds. Raises HypervisorError with the cause (what is missing, QEMU's exit status and
         last words, what the guest's console said); nothing is left then, nor when it is cancelled.

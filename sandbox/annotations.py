@@ -20,6 +20,8 @@ _SANDBOX_ID_KEYS = (
     _CRIO + "SandboxID",
     "io.kubernetes.sandbox.id",
 )
+#: Longest name of a Kubernetes object.
+_LONGEST_NAME = 253
 _SANDBOX_VALUES = frozenset({"sandbox", "podsandbox"})
 
 
@@ -51,6 +53,16 @@ def container_kind(annotations: Mapping[str, str]) -> tuple[ContainerKind, str |
     if not sandbox_id:
         raise AnnotationError(f"annotation {key} says container, but no annotation names its sandbox")
     return ContainerKind.CONTAINER, sandbox_id
+
+
+def pod_names(annotations: Mapping[str, str]) -> dict[str, str]:
+    """What Kubernetes calls the pod (`name`, `namespace`, `uid`), as far as it is told; each one bounded line."""
+    told = {name: annotations.get(f"{_CRI}sandbox-{name}", "") for name in ("name", "namespace", "uid")}
+    return {name: _line(value) for name, value in told.items() if value}
+
+
+def _line(value: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in value[:_LONGEST_NAME])
 
 
 def _first(annotations: Mapping[str, str], keys: tuple[str, ...]) -> tuple[str, str | None]:

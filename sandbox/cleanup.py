@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from sandbox.rundir import is_owned, read_journal, remove_run_dir, start_time
 
 #: How long killed processes may take to vanish; containerd gives the whole `delete` 5 s.
 KILL_TIMEOUT = 2.0
+#: How long they may take to leave their cgroups.
+CGROUP_TIMEOUT = 1.0
 
 _ORDER = ("daemon", "qemu", "virtiofsd")
 
@@ -34,12 +37,37 @@ def clean(run_dir: Path) -> int | None:
     if not isinstance(processes, dict):
         processes = {}
     _kill_all([processes[name] for name in _ORDER if name in processes], time.monotonic() + KILL_TIMEOUT)
+    _undo_network(journal.get("network"))
+    _remove_cgroups(journal.get("cgroups"))
     socket_path = journal.get("socket")
     if isinstance(socket_path, str):
         Path(socket_path).unlink(missing_ok=True)
     remove_run_dir(run_dir)
     pid = processes.get("qemu", {}).get("pid")
     return pid if isinstance(pid, int) else None
+
+
+def _remove_cgroups(paths: Any) -> None:
+    """The pod's cgroups, whose processes are dead."""
+    if not isinstance(paths, list):
+        return
+    from sandbox.cgroup_removal import remove_cgroups
+
+    for path in remove_cgroups(filter(None, map(str, paths)), time.monotonic() + CGROUP_TIMEOUT):
+        sys.stderr.write(f"cgroup {path} could not be removed: it is in use\n")
+
+
+def _undo_network(fact: Any) -> None:
+    """What the pod's network namespace has of ours, when its processes are gone; best effort, as all of this."""
+    if fact is None:
+        return
+    # Loads ctypes, which a pod without a network should not pay for.
+    from sandbox.network.undo import undo
+
+    try:
+        undo(fact)
+    except OSError as error:
+        sys.stderr.write(f"the pod's network namespace could not be put in order: {error}\n")
 
 
 def _kill_all(entries: list[Any], deadline: float) -> None:

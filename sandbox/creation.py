@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
 
 import anyio
 
 from protos.gen.containerd import events as events_pb
 from protos.gen.containerd import types as types_pb
-from sandbox import boot, oci, starts
+from sandbox import boot, oci, pod_namespaces, podspec, starts
 from sandbox.annotations import AnnotationError, ContainerKind, container_kind
 from sandbox.container import Container
 from sandbox.errors import (
@@ -27,11 +26,13 @@ from sandbox.errors import (
 )
 from sandbox.guest_errors import creation_errors, guest_errors
 from sandbox.guest_spec import guest_spec
+from sandbox.hooks import ContainerHooks
 from sandbox.interface import CreateRequest, Mount, Stdio
 from sandbox.machine import Machine
 from sandbox.phases import Phases
 from sandbox.pod_state import PodState
-from sandbox.volumes import VolumePlan, plan_volumes
+from sandbox.sizing import limits_of
+from sandbox.storage.container import GuestFiles
 
 _log = logging.getLogger(__name__)
 
@@ -77,10 +78,17 @@ class Creation:
         with self._phases.phase("spec"):
             spec = oci.load_spec(self._request.bundle)
             kind = _kind(spec, self._pod.identity.sandbox_id)
-        async with self._pod.booting:
-            is_root = await self._ensure_machine(spec, kind)
+            pod_namespaces.check_pod(spec, kind)
+            if self._pod.own_spec is not None:
+                podspec.check_member(self._pod.identity.sandbox_id, self.container_id, kind)
+                spec, kind = podspec.member_spec(self._pod.own_spec, spec, self._pod.pod_files), ContainerKind.CONTAINER
         container = Container(self.container_id, self._request.bundle, spec, self._request.io)
+        is_root = False
         try:
+            async with self._pod.booting:
+                is_root = await self._ensure_machine(container, kind)
+            if not is_root:
+                await self._run_hooks(container)
             await self._add_container(container, kind)
         except BaseException:
             with anyio.CancelScope(shield=True):
@@ -90,8 +98,8 @@ class Creation:
         _log.info("container created", extra={"fields": fields})
         return container
 
-    async def _ensure_machine(self, spec: oci.Spec, kind: ContainerKind) -> bool:
-        """Boot the pod's VM if this is its first container; return whether it is."""
+    async def _ensure_machine(self, container: Container, kind: ContainerKind) -> bool:
+        """Boot the pod's VM if this is its first container, after its hooks; return whether it is."""
         pod = self._pod
         if pod.machine is not None:
             if kind is not ContainerKind.CONTAINER:
@@ -100,35 +108,46 @@ class Creation:
         if kind is ContainerKind.CONTAINER:
             raise FailedPreconditionError(f"sandbox {pod.identity.sandbox_id} is not running")
         with self._phases.phase("config"):
-            plan = boot.make_plan(pod, spec, kind, self._request.config_path)
+            plan = boot.make_plan(pod, container.spec, kind, self._request.config_path, self._request.config_body)
+        await self._run_hooks(container)
         await boot.bring_up(pod, plan, self._phases)
         pod.root_id = self.container_id
         return True
 
+    async def _run_hooks(self, container: Container) -> None:
+        if container.spec.hooks is not None:
+            with self._phases.phase("hooks"):
+                await ContainerHooks(container).before_create(self._pod.vm_pid or os.getpid())
+
     async def _add_container(self, container: Container, kind: ContainerKind) -> None:
         machine = self._pod.require_machine()
-        volumes = plan_volumes(container.id, container.spec.mounts)
         with self._phases.phase("rootfs"), guest_errors(f"share the files of container {container.id}"):
-            await self._share_files(machine, container, volumes)
+            files = await machine.storage.prepare(
+                machine.agent.storage,
+                container.id,
+                container.spec,
+                self._request.rootfs,
+                container.bundle,
+                container.held,
+            )
         with self._phases.phase("streams"):
             container.init.stdio = self._stdio = await self._pod.open_stdio(container.id, self._request.io)
+        if kind is not ContainerKind.SANDBOX:
+            with self._phases.phase("resources"):
+                container.held.callback(machine.sizer.release, container.id)
+                await machine.sizer.admit(container.id, limits_of(container.spec.linux.resources or oci.Resources()))
         with self._phases.phase("container"), creation_errors(container.id):
-            await self._create_in_guest(machine, container, kind, volumes)
-
-    async def _share_files(self, machine: Machine, container: Container, volumes: VolumePlan) -> None:
-        container.held.callback(machine.share.remove, container.id)
-        root = Path(os.path.join(container.bundle, container.spec.root.path))
-        await machine.share.add_rootfs(machine.agent.storage, container.id, self._request.rootfs, root)
-        await machine.share.add(machine.agent.storage, container.id, volumes.entries)
+            await self._create_in_guest(machine, container, kind, files)
 
     async def _create_in_guest(
-        self, machine: Machine, container: Container, kind: ContainerKind, volumes: VolumePlan
+        self, machine: Machine, container: Container, kind: ContainerKind, files: GuestFiles
     ) -> None:
         plan = machine.plan
         message = guest_spec(
             container.id,
-            container.spec,
-            volumes.mounts,
+            files.spec,
+            files.mounts,
+            root=files.root,
             seccomp=plan.seccomp,
             dropped_namespaces=plan.dropped_namespaces,
         )
@@ -138,10 +157,15 @@ class Creation:
             container_id=container.id,
             exec_id=container.id,
             oci=message,
-            storages=machine.share.storages(container.id),
-            sandbox_pidns=_shares_pid_namespace(container.spec, kind),
+            storages=files.storages,
+            devices=files.devices,
+            sandbox_pidns=self._shares_processes(container.spec, kind),
             timeout=plan.create_timeout,
         )
+
+    def _shares_processes(self, spec: oci.Spec, kind: ContainerKind) -> bool:
+        others = [other.spec for other in self._pod.containers.values() if other.id != self._pod.root_id]
+        return pod_namespaces.shares_processes(spec, kind, others)
 
     async def _undo(self, container: Container, is_root: bool) -> None:
         if self._stdio:
@@ -181,11 +205,6 @@ def _kind(spec: oci.Spec, sandbox_id: str) -> ContainerKind:
     if kind is ContainerKind.CONTAINER and pod != sandbox_id:
         raise InvalidArgumentError(f"the container belongs to sandbox {pod}, and this is {sandbox_id}")
     return kind
-
-
-def _shares_pid_namespace(spec: oci.Spec, kind: ContainerKind) -> bool:
-    """A pod's own container begins the namespace that those with a path to one join (shareProcessNamespace)."""
-    return kind is ContainerKind.SANDBOX or any(item.type == "pid" and item.path for item in spec.linux.namespaces)
 
 
 def _mount_message(item: Mount) -> types_pb.Mount:

@@ -23,3 +23,18 @@ def rootfs(container_id: str) -> str:
 def shared(name: str) -> str:
     """An entry of the shared directory."""
     return f"{SHARED}/{name}"
+
+
+def disk_rootfs(container_id: str) -> str:
+    """Root file system of a container that lies on disks of the guest: not in the share, which is the host's."""
+    return f"/run/kata-containers/sandbox/rootfs/{container_id}"
+
+
+def storage(name: str) -> str:
+    """Where the guest mounts a disk that is a volume, as Kata names it."""
+    return f"/run/kata-containers/sandbox/storage/{name}"
+
+
+def ephemeral(name: str) -> str:
+    """A volume in the guest's memory, as Kata names it."""
+    return f"/run/kata-containers/sandbox/ephemeral/{name}"

@@ -29,8 +29,10 @@ def create_sandbox_arguments(
     sandbox_id: str,
     kernel_modules: Sequence[str],
     shared: Sequence[agent_pb.Storage],
+    guest_hooks: str = "",
 ) -> dict[str, Any]:
-    """Keyword arguments for `AgentClient.create_sandbox`; `shared` is the mount of the shared file system, if any.
+    """Keyword arguments for `AgentClient.create_sandbox`; `shared` is the mount of the shared file system, if any,
+    and `guest_hooks` the directory in the guest with hooks for every container, or empty.
 
     A pod's /dev/shm is one tmpfs for all its containers; a single container has its own in its spec.
     """
@@ -43,6 +45,7 @@ def create_sandbox_arguments(
         "storages": storages,
         "sandbox_pidns": False,
         "sandbox_id": sandbox_id,
+        "guest_hook_path": guest_hooks,
         "kernel_modules": [kernel_module(text) for text in kernel_modules],
     }
 

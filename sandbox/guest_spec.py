@@ -1,7 +1,8 @@
 """The OCI spec as the guest gets it: pure translation to the messages of Kata's agent protocol.
 
 What names the host is taken out: namespace paths, the network namespace, CPU sets, labels of the host's security
-modules, hooks of the host. What limits the container stays, devices, pids and io included, and holds in the guest.
+modules, the hooks that run on the host. What limits the container stays, devices, pids and io included, and holds in
+the guest.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ from collections.abc import Sequence
 
 from protos.gen import grpc as agent_pb
 from sandbox import guest_paths
-from sandbox.errors import UnimplementedError
-from sandbox.oci import Process, Resources, Seccomp, Spec, SpecMount
+from sandbox.oci import Hook, Hooks, Process, Resources, Seccomp, Spec, SpecMount
+from sandbox.storage.devices import may_all
 
 #: Kinds of namespaces that the guest decides about itself: one network for the VM, and a clock of its own.
 OWN_DROPPED = frozenset({"network", "time", "user"})
 #: Kata's agent adds the pid namespace to the spec, a second time if it is there; its runtime never sends cgroup's.
 KATA_DROPPED = OWN_DROPPED | {"cgroup", "pid"}
 _ANY_DEVICE = -1
+#: Kernel's devices.txt: null, zero, full, random, urandom; tty, console, ptmx; net/tun, fuse.
+_SAME_EVERYWHERE = frozenset({(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2), (10, 200), (10, 229)})
 
 
 def guest_spec(
@@ -26,18 +29,21 @@ def guest_spec(
     mounts: Sequence[SpecMount],
     *,
     seccomp: bool,
+    root: str | None = None,
     dropped_namespaces: frozenset[str] = OWN_DROPPED,
 ) -> agent_pb.Spec:
     """The spec to send with `CreateContainer`; `mounts` are guest mounts, `seccomp` says whether the filter goes along.
 
-    Raises `UnimplementedError` for a host block device among the devices: its number means another disk in the guest.
+    `root` is the root file system's place in the guest, unless it is in the share. Block devices still have the host's
+    numbers: the guest replaces those of the disks that are named in the same request.
     """
     return agent_pb.Spec(
         version=spec.oci_version,
         process=guest_process(spec.process) if spec.process else None,
-        root=agent_pb.Root(path=guest_paths.rootfs(container_id), readonly=spec.root.readonly),
+        root=agent_pb.Root(path=root or guest_paths.rootfs(container_id), readonly=spec.root.readonly),
         hostname=spec.hostname,
         mounts=[_mount(item) for item in mounts],
+        hooks=_hooks(spec.hooks) if spec.hooks else None,
         annotations=dict(spec.annotations),
         linux=_linux(spec, seccomp, dropped_namespaces),
     )
@@ -78,6 +84,20 @@ def _capabilities(process: Process) -> agent_pb.LinuxCapabilities | None:
     )
 
 
+def _hooks(hooks: Hooks) -> agent_pb.Hooks | None:
+    """Those that run in the container's namespaces, so in the guest; their programs are the guest's."""
+    if not hooks.create_container and not hooks.start_container:
+        return None
+    return agent_pb.Hooks(
+        create_container=[_hook(item) for item in hooks.create_container],
+        start_container=[_hook(item) for item in hooks.start_container],
+    )
+
+
+def _hook(hook: Hook) -> agent_pb.Hook:
+    return agent_pb.Hook(path=hook.path, args=list(hook.args), env=list(hook.env), timeout=hook.timeout or 0)
+
+
 def _mount(item: SpecMount) -> agent_pb.Mount:
     return agent_pb.Mount(destination=item.destination, source=item.source, type=item.type, options=list(item.options))
 
@@ -100,11 +120,12 @@ def _linux(spec: Spec, seccomp: bool, dropped_namespaces: frozenset[str]) -> age
 
 
 def _devices(spec: Spec) -> list[agent_pb.LinuxDevice]:
-    for device in spec.linux.devices:
-        if device.type == "b":
-            raise UnimplementedError(
-                f"device {device.path}: block devices of the host cannot be passed to a container yet"
-            )
+    """The device nodes to make. A character device of the host does not come along: its number is the guest's device.
+
+    containerd lists all of the host's for a privileged container, unless `privileged_without_host_devices` is set; of
+    those only the numbers stay that mean the same on every Linux, and hold nothing of the machine.
+    """
+    is_privileged = may_all(spec)
     return [
         agent_pb.LinuxDevice(
             path=device.path,
@@ -116,6 +137,7 @@ def _devices(spec: Spec) -> list[agent_pb.LinuxDevice]:
             gid=device.gid or 0,
         )
         for device in spec.linux.devices
+        if not (is_privileged and device.type in "cu" and (device.major, device.minor) not in _SAME_EVERYWHERE)
     ]
 
 
@@ -158,6 +180,7 @@ def guest_resources(resources: Resources) -> agent_pb.LinuxResources:
         hugepage_limits=[
             agent_pb.LinuxHugepageLimit(pagesize=item.page_size, limit=item.limit) for item in resources.hugepage_limits
         ],
+        unified=dict(resources.unified),
     )
 
 

@@ -54,6 +54,8 @@ class CreateRequest:
     checkpoint: str = ""
     #: Path of the configuration that the task's own options name, if they do.
     config_path: Path | None = None
+    #: The configuration itself, as TOML, if the task's own options are one.
+    config_body: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,84 @@ class ProcessInfo:
 
     pid: int
     exec_id: str = ""
+
+
+@dataclass(frozen=True)
+class PodSettings:
+    """What kubelet asks of a pod as a whole (CRI's `PodSandboxConfig`), where no container of its own says it.
+
+    Limits are what the pod's containers may use together: CPU times in microseconds, memory in bytes, 0 for none.
+    """
+
+    hostname: str = ""
+    #: Lines of the pod's resolv.conf.
+    dns: tuple[str, ...] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    cgroup_parent: str = ""
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    cpu_period: int = 0
+    cpu_quota: int = 0
+    cpu_shares: int = 0
+    memory_limit: int = 0
+
+
+@dataclass(frozen=True)
+class SandboxRequest:
+    """`CreateSandbox` of the Sandbox API: a pod without a container of its own."""
+
+    sandbox_id: str
+    bundle: Path
+    #: The network namespace that CNI has set up; empty for a pod in the host's network.
+    netns_path: str = ""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    settings: PodSettings = PodSettings()
+    config_path: Path | None = None
+    config_body: str = ""
+
+
+@dataclass(frozen=True)
+class SandboxStatus:
+    """A pod as `SandboxStatus` tells it; times are nanoseconds since the epoch, 0 for what has not been."""
+
+    sandbox_id: str
+    pid: int
+    is_ready: bool
+    created_at_ns: int
+    exited_at_ns: int = 0
+    #: The OCI spec, as JSON, that the pod's own container would have, if it had one.
+    spec: bytes = b"{}"
+    #: Facts for people.
+    info: Mapping[str, str] = field(default_factory=dict)
+
+
+class PodLife(Protocol):
+    """The life of a pod that the Sandbox API drives: it begins before any container is in it, and outlives them.
+
+    All methods raise `sandbox.errors.SandboxError` and nothing else: `NotFoundError` all but `create` where that has
+    not been.
+    """
+
+    @property
+    def exists(self) -> bool:
+        """Whether `create` has been: then the pod lives on without containers, until the shim is told to end."""
+
+    async def create(self, request: SandboxRequest) -> None:
+        """Check and keep what the pod is to be; AlreadyExists if there is one, or a container made one."""
+
+    async def start(self, timeout: float | None) -> SandboxStatus:
+        """Boot the VM, whole or not at all: it may be tried again. FailedPrecondition if it runs, or has run."""
+
+    async def stop(self, grace: float) -> None:
+        """End all containers and the VM; containers get SIGTERM and `grace` seconds first, if not 0. Idempotent."""
+
+    async def wait(self) -> ExitInfo:
+        """The pod's end, as soon as there is one: status 0 where it was asked for, 137 where the VM was lost."""
+
+    def status(self) -> SandboxStatus:
+        """The pod now, from memory."""
+
+    async def stats(self) -> Any:
+        """The sum over the pod's containers, as the agent's `StatsContainerResponse`, bounded below 2 s."""
 
 
 class Stdio(Protocol):
@@ -158,7 +238,13 @@ class Pod(Protocol):
 
     @property
     def is_empty(self) -> bool:
-        """Whether no container is left (true as well before the first `Create`)."""
+        """Whether nothing is left that has to be served: no container (true as well before the first `Create`), and no
+        sandbox of the Sandbox API.
+        """
+
+    @property
+    def life(self) -> PodLife:
+        """The pod as the Sandbox API knows it."""
 
     async def create(self, request: CreateRequest, timeout: float | None) -> int:
         """Make a container (and first the pod); returns the task's pid. Ends in one piece even if the caller goes."""

@@ -18,15 +18,22 @@ from agent_client.client import AgentClient
 from agent_client.errors import AgentError
 from agent_client.keeper import keep_connected
 from hypervisor.errors import HypervisorError
+from hypervisor.hotplug.disks import Disks
 from hypervisor.qemu import QemuVm
 from hypervisor.vm import Vm
 from sandbox import guest_paths
 from sandbox.errors import SandboxError, UnavailableError
 from sandbox.guest_drivers import check_storages
+from sandbox.network.following import follow
+from sandbox.network.network import PodNetwork
 from sandbox.phases import Phases
 from sandbox.plan import SandboxPlan
+from sandbox.resources.sizer import VmSizer
 from sandbox.rundir import RunDirectory
 from sandbox.sharing.share import Share
+from sandbox.storage.container import PodStorage
+from sandbox.storage.disks import PodDisks
+from sandbox.together import together
 
 T = TypeVar("T")
 #: Makes the machine that a plan describes.
@@ -48,11 +55,15 @@ _log = logging.getLogger(__name__)
 class Machine:
     """One VM, from `boot` to `close`."""
 
-    def __init__(self, plan: SandboxPlan, vm: Vm, share: Share) -> None:
+    def __init__(self, plan: SandboxPlan, vm: Vm, share: Share, network: PodNetwork | None = None) -> None:
         self.plan = plan
         self.vm = vm
         self.share = share
+        self.network = network or PodNetwork()
+        self.storage = PodStorage(plan.vm.name, plan.storage, share, PodDisks(Disks(vm.hotplug, plan.disks)))
         self._agent: AgentClient | None = None
+        #: Has the VM follow what its containers may use.
+        self.sizer = VmSizer(vm, plan.vm, plan.bounds, lambda: self.agent)
         self.lost = anyio.Event()
         self.cause = ""
         self._closing = False
@@ -77,8 +88,7 @@ class Machine:
         Raises `SandboxError` with the phase, the cause and what QEMU and the guest said last.
         """
         try:
-            with phases.phase("share"):
-                await self.share.start(VM_START_TIMEOUT)
+            await together(partial(self._start_share, phases), partial(self._attach_network, phases))
             with phases.phase("vm"):
                 await self._start_vm()
             with phases.phase("agent"):
@@ -96,12 +106,24 @@ class Machine:
                 raise
             raise problem from error
 
+    async def _start_share(self, phases: Phases) -> None:
+        with phases.phase("share"):
+            await self.share.start(VM_START_TIMEOUT)
+
+    async def _attach_network(self, phases: Phases) -> None:
+        if self.network.plan.is_carried:
+            with phases.phase("network"):
+                await self.network.attach()
+
     async def _start_vm(self) -> None:
         try:
-            await self.vm.start(VM_START_TIMEOUT)
+            self.network.place(self.vm.hotplug.slots)
+            await self.vm.start(VM_START_TIMEOUT, self.network.nics)
         except HypervisorError as error:
             # QEMU gives up when virtiofsd is not there: then the cause is virtiofsd's.
             raise UnavailableError(self.share.exit_reason or str(error)) from error
+        finally:
+            self.network.release()
 
     async def _connect(self) -> AgentClient:
         return await AgentClient.connect(self.vm.agent_url, timeout=self.plan.dial_timeout)
@@ -110,7 +132,9 @@ class Machine:
         asked, sharing = self.plan.create_sandbox, self.plan.sharing
         drivers = sharing.drivers | {storage.driver for storage in asked["storages"]}
         details = await agent.get_guest_details(mem_block_size=True, mem_hotplug_probe=True)
+        self.sizer.learn_block_size(details.mem_block_size_bytes)
         check_storages(details.agent_details, drivers, sharing.guest_needs)
+        await self.network.configure(agent.network)
         try:
             await agent.create_sandbox(**asked)
         except AgentError as error:
@@ -128,7 +152,8 @@ class Machine:
             text += (
                 f"; the guest's console ended with: {' | '.join(last)}" if last else "; the guest's console is empty"
             )
-        return UnavailableError(text)
+        # What is refused is refused with its own code.
+        return type(error)(text) if isinstance(error, SandboxError) else UnavailableError(text)
 
     async def _unless_lost(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do `work`, or raise `UnavailableError` at once when QEMU or virtiofsd ends first."""
@@ -175,6 +200,17 @@ class Machine:
             group.start_soon(share, group.cancel_scope)
         return reasons[0]
 
+    async def follow_network(self) -> None:
+        """Carry later changes of the pod's network into the VM, until it is lost."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._until_lost, group.cancel_scope)
+            await follow(self.network, self.vm.hotplug, self.agent.network)
+            group.cancel_scope.cancel()
+
+    async def _until_lost(self, scope: anyio.CancelScope) -> None:
+        await self.lost.wait()
+        scope.cancel()
+
     async def watch(self) -> None:
         """Return when the machine is lost, with `cause` set; what is left of it is killed."""
         agent = self.agent
@@ -216,6 +252,7 @@ class Machine:
             self.lost.set()
             await self.vm.shutdown(VM_STOP_TIMEOUT)
             self._give_up()
+            self.network.close()
             await self.share.close(VM_STOP_TIMEOUT)
 
     async def _learn_cause(self) -> None:
@@ -236,4 +273,5 @@ class Machine:
 def make_machine(plan: SandboxPlan, directory: RunDirectory) -> Machine:
     """The real machine: its processes are journalled as soon as they have a pid."""
     vm = QemuVm(plan.vm, on_spawn=partial(directory.record_process, "qemu"))
-    return Machine(plan, vm, plan.sharing.make(partial(directory.record_process, "virtiofsd")))
+    share = plan.sharing.make(partial(directory.record_process, "virtiofsd"))
+    return Machine(plan, vm, share, PodNetwork(plan.network, directory.record))

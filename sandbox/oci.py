@@ -15,6 +15,9 @@ from sandbox.errors import InvalidArgumentError
 
 #: Larger files are not specifications.
 MAX_SPEC_BYTES = 16 << 20
+#: More hooks of one kind than this are a mistake; so is a timeout of more than a day, in seconds.
+MAX_HOOKS = 64
+MAX_HOOK_TIMEOUT = 86400
 
 
 class Struct(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -191,6 +194,8 @@ class Resources(Struct, frozen=True):
     pids: Pids | None = None
     block_io: BlockIo | None = msgspec.field(default=None, name="blockIO")
     hugepage_limits: list[HugepageLimit] = []
+    #: Files of cgroup v2 by name.
+    unified: dict[str, str] = {}
 
 
 class SeccompArg(Struct, frozen=True):
@@ -272,7 +277,30 @@ def load_spec(bundle: Path) -> Spec:
     spec = decode(data, Spec, str(path))
     if spec.process is not None:
         check_process(spec.process, str(path))
+    if spec.hooks is not None:
+        check_hooks(spec.hooks, str(path))
     return spec
+
+
+def check_hooks(hooks: Hooks, what: str) -> None:
+    """Raise `InvalidArgumentError` for hooks that the specification forbids, or that nobody can run."""
+    for kind in hooks.__struct_fields__:
+        group: list[Hook] = getattr(hooks, kind)
+        if len(group) > MAX_HOOKS:
+            raise InvalidArgumentError(f"{what}: {len(group)} {kind} hooks; at most {MAX_HOOKS} are allowed")
+        for hook in group:
+            _check_hook(hook, f"{what}: {kind} hook {hook.path[:200]!r}")
+
+
+def _check_hook(hook: Hook, what: str) -> None:
+    if not hook.path.startswith("/"):
+        raise InvalidArgumentError(f"{what}: the path is not absolute")
+    if hook.timeout is not None and not 0 < hook.timeout <= MAX_HOOK_TIMEOUT:
+        raise InvalidArgumentError(f"{what}: timeout {hook.timeout} is not from 1 to {MAX_HOOK_TIMEOUT} seconds")
+    if any("\0" in text for text in (hook.path, *hook.args, *hook.env)):
+        raise InvalidArgumentError(f"{what}: path, args and env must not hold NUL")
+    if any(item.startswith("=") or "=" not in item for item in hook.env):
+        raise InvalidArgumentError(f"{what}: env must be a list of NAME=value")
 
 
 def check_process(process: Process, what: str) -> None:

@@ -3,8 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class StartRecord:
+    """How the start of a sandbox went: durations in seconds, by phase and in all; `at` is its end, by the clock."""
+
+    #: Whether the VM was booted (`cold`), or restored, and from where.
+    kind: str
+    at: float
+    total: float
+    durations: Mapping[str, float]
+
+    def fact(self) -> dict[str, Any]:
+        """For the journal."""
+        return asdict(self)
 
 
 class Phases:
@@ -42,6 +59,11 @@ class Phases:
     def total(self) -> float:
         """Seconds since the start began."""
         return self._clock() - self._began
+
+    def record(self, kind: str) -> StartRecord:
+        """What there is to keep of a start of this kind that has just succeeded."""
+        durations = {name: round(seconds, 6) for name, seconds in self.durations.items()}
+        return StartRecord(kind, time.time(), round(self.total, 6), durations)
 
     def fields(self) -> dict[str, object]:
         """What the log tells of them."""

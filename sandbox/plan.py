@@ -6,23 +6,32 @@ The configuration says what a VM is, the spec's annotations how large it has to 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from config import Config, HypervisorConfig
 from hypervisor.accelerator import Accelerator
+from hypervisor.hotplug.disks import Aio, DiskSettings
 from hypervisor.vm import AgentChannel, VmSpec
 from hypervisor.vsock import VHOST_VSOCK
-from sandbox.annotations import ContainerKind
+from sandbox.annotations import ContainerKind, pod_names
 from sandbox.errors import FailedPreconditionError
 from sandbox.guest_setup import create_sandbox_arguments
 from sandbox.guest_spec import KATA_DROPPED, OWN_DROPPED
 from sandbox.kernel_params import GuestKind, guest_kind, kernel_params
+from sandbox.network.namespace import namespace_of
+from sandbox.network.plan import MAX_QUEUES, NetworkPlan
 from sandbox.oci import Spec
+from sandbox.resources.cgroup_path import cgroup_path
+from sandbox.resources.demand import Range, plan_range
 from sandbox.sharing.plan import plan_sharing
 from sandbox.sharing.share import SharingPlan
-from sandbox.sizing import HostSize, VmSize, requested, vm_size
+from sandbox.sizing import HostSize, VmSize, requested
+from sandbox.storage.container import StorageRules
+
+_AIO: dict[str, Aio] = {"threads": "threads", "native": "native", "io_uring": "io_uring"}
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,10 @@ class SandboxPlan:
     """All that `Machine` needs; times in seconds."""
 
     vm: VmSpec
+    #: Between which sizes the VM moves.
+    bounds: Range
+    #: The pod's cgroup on the host, below the roots of the hierarchies; None if the pod has none of its own.
+    cgroup: str | None
     sharing: SharingPlan
     create_sandbox: dict[str, Any]
     #: Whether the guest applies the containers' system call filters.
@@ -38,6 +51,12 @@ class SandboxPlan:
     dropped_namespaces: frozenset[str]
     dial_timeout: float
     create_timeout: float
+    network: NetworkPlan = field(default_factory=NetworkPlan)
+    #: How containers' files reach the guest, and how disks are attached.
+    storage: StorageRules = field(default_factory=StorageRules)
+    disks: DiskSettings = field(default_factory=DiskSettings)
+    #: What Kubernetes calls the pod: see `pod_names`.
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,27 +84,36 @@ def plan_sandbox(
     """
     hypervisor = settings.hypervisor
     sharing = plan_sharing(hypervisor, run_dir)
-    size = vm_size(
-        hypervisor.default_vcpus,
-        hypervisor.default_memory,
-        hypervisor.default_maxvcpus,
-        requested(spec, kind),
-        host.size,
-    )
+    bounds = plan_range(hypervisor, settings.runtime.static_sandbox_resource_mgmt, requested(spec, kind), host.size)
     return SandboxPlan(
-        vm=_vm(settings, sandbox_id, run_dir, sharing, size, host),
+        vm=_vm(settings, sandbox_id, run_dir, sharing, bounds, host),
+        bounds=bounds,
+        cgroup=cgroup_path(spec.linux.cgroups_path, sandbox_id) if settings.runtime.sandbox_cgroup_only else None,
         sharing=sharing,
         create_sandbox=create_sandbox_arguments(
-            spec, kind, sandbox_id, settings.agent.kernel_modules, sharing.sandbox_storages
+            spec,
+            kind,
+            sandbox_id,
+            (*settings.agent.kernel_modules, *_memory_modules(hypervisor)),
+            sharing.sandbox_storages,
+            hypervisor.guest_hook_path,
         ),
         seccomp=not settings.runtime.disable_guest_seccomp,
         dropped_namespaces=KATA_DROPPED if _kind(hypervisor).is_stock else OWN_DROPPED,
         dial_timeout=settings.agent.dial_timeout,
         create_timeout=settings.runtime.create_container_timeout,
+        network=_network(settings, spec, bounds.least),
+        storage=StorageRules(
+            plugs_rootfs=not hypervisor.disable_block_device_use,
+            local_empty_dirs=not settings.runtime.disable_guest_empty_dir,
+            kubelet_root=settings.runtime.kubelet_root_dir,
+        ),
+        disks=_disks(hypervisor),
+        names=pod_names(spec.annotations),
     )
 
 
-def _vm(settings: Config, sandbox_id: str, run_dir: Path, sharing: SharingPlan, size: VmSize, host: Host) -> VmSpec:
+def _vm(settings: Config, sandbox_id: str, run_dir: Path, sharing: SharingPlan, bounds: Range, host: Host) -> VmSpec:
     hypervisor, agent = settings.hypervisor, settings.agent
     kind = _kind(hypervisor)
     return VmSpec(
@@ -96,12 +124,17 @@ def _vm(settings: Config, sandbox_id: str, run_dir: Path, sharing: SharingPlan, 
         initrd=hypervisor.initrd,
         image=hypervisor.image,
         image_type=hypervisor.rootfs_type,
-        vcpus=size.vcpus,
-        memory_mib=size.memory_mib,
+        vcpus=bounds.least.vcpus,
+        memory_mib=bounds.least.memory_mib,
+        max_vcpus=bounds.most.vcpus,
+        max_memory_mib=bounds.most.memory_mib if hypervisor.memory_slots or hypervisor.enable_virtio_mem else 0,
+        memory_slots=hypervisor.memory_slots,
+        virtio_mem=hypervisor.enable_virtio_mem,
+        free_page_reporting=hypervisor.reclaim_guest_freed_memory,
         accelerator=host.accelerator.name,
         kernel_params=kernel_params(
             kind,
-            hypervisor.kernel_params.split(),
+            [*_patience(host), *hypervisor.kernel_params.split()],
             debug=hypervisor.enable_debug,
             agent_debug=agent.enable_debug,
             debug_console=agent.debug_console_enabled,
@@ -110,9 +143,46 @@ def _vm(settings: Config, sandbox_id: str, run_dir: Path, sharing: SharingPlan, 
         machine_type=hypervisor.machine_type,
         cpu_features=hypervisor.cpu_features,
         shared_fs=sharing.device,
+        pci_bridges=max(1, hypervisor.default_bridges),
         entropy_source=hypervisor.entropy_source,
         seccomp_sandbox=hypervisor.seccompsandbox,
         debug=hypervisor.enable_debug,
+    )
+
+
+def _memory_modules(hypervisor: HypervisorConfig) -> tuple[str, ...]:
+    """Drivers that the guest needs for its memory to come and go."""
+    wanted = (("virtio_mem", hypervisor.enable_virtio_mem), ("virtio_balloon", hypervisor.reclaim_guest_freed_memory))
+    return tuple(name for name, is_used in wanted if is_used)
+
+
+def _network(settings: Config, spec: Spec, size: VmSize) -> NetworkPlan:
+    hypervisor = settings.hypervisor
+    return NetworkPlan(
+        namespace=namespace_of(spec),
+        model=settings.runtime.internetworking_model,
+        queues=min(size.vcpus, MAX_QUEUES),
+        vhost=not hypervisor.disable_vhost_net,
+        rx_rate=hypervisor.rx_rate_limiter_max_rate,
+        tx_rate=hypervisor.tx_rate_limiter_max_rate,
+    )
+
+
+def _patience(host: Host) -> list[str]:
+    """How long the guest waits for a device that is plugged in: without KVM the agent's own 3 s may be too few."""
+    return ["agent.hotplug_timeout=30"] if host.accelerator.name == "tcg" else []
+
+
+def _disks(hypervisor: HypervisorConfig) -> DiskSettings:
+    """The keys `block_device_*`; those of the cache count only if `block_device_cache_set` says so."""
+    cached = hypervisor.block_device_cache_set
+    return DiskSettings(
+        bus="virtio-blk" if hypervisor.block_device_driver == "virtio-blk" else "virtio-scsi",
+        aio=_AIO[hypervisor.block_device_aio],
+        direct=hypervisor.block_device_cache_direct if cached else None,
+        no_flush=hypervisor.block_device_cache_noflush if cached else None,
+        logical_sector=hypervisor.block_device_logical_sector_size,
+        physical_sector=hypervisor.block_device_physical_sector_size,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import anyio
 import anyio.abc
@@ -18,7 +19,10 @@ from sandbox.container import Container
 from sandbox.errors import NotFoundError, UnavailableError
 from sandbox.interface import OpenStdio, Publish, SandboxIdentity
 from sandbox.machine import Machine, MakeMachine, make_machine
+from sandbox.oci import Spec
+from sandbox.phases import StartRecord
 from sandbox.process import Process
+from sandbox.resources.pod_cgroup import PodCgroup
 from sandbox.rundir import RunDirectory, run_dir_for
 
 
@@ -35,6 +39,12 @@ class PodState:
     machine: Machine | None = None
     #: The container whose end is the pod's end: the pod's own, or the only one.
     root_id: str | None = None
+    #: How its start went, once it has.
+    started: StartRecord | None = None
+    #: The pod's own spec where the Sandbox API made the pod: then there is no such container.
+    own_spec: Spec | None = None
+    #: Where the daemon and its helpers are counted, if not with containerd.
+    cgroup: PodCgroup | None = None
     _directory: RunDirectory | None = None
 
     @cached_property
@@ -64,6 +74,27 @@ class PodState:
         }
         path = run_dir_for(identity.containerd_address, identity.namespace, identity.sandbox_id)
         self._directory = RunDirectory.create(path, facts)
+
+    @property
+    def pod_files(self) -> Path:
+        """Where the files are that a pod of the Sandbox API has of its own (`sandbox.podspec`)."""
+        return self.directory.path / "pod"
+
+    def enter_cgroup(self, path: str) -> None:
+        """Be counted in the cgroup at `path` from now on, with all that is started later. Once for a pod.
+
+        Raises `FailedPreconditionError`.
+        """
+        if self.cgroup is None:
+            cgroup = PodCgroup.on_this_host(path)
+            cgroup.enter(self.directory)
+            self.cgroup = cgroup
+
+    def leave_cgroup(self) -> None:
+        """Remove the cgroup, when nothing else is in it any more; idempotent."""
+        if self.cgroup is not None:
+            self.cgroup.leave()
+            self.cgroup = None
 
     @property
     def vm_pid(self) -> int:

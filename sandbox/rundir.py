@@ -5,6 +5,7 @@ Layout of `/run/kata/<name>/`:
     lock         locked (flock) by the daemon for as long as it lives: a free lock means nobody owns the directory
     state.json   the journal: processes (pid and start time) and the socket, written before they matter
     qmp agent fs sockets of QEMU and virtiofsd
+    shim-monitor.sock  the pod's management socket (`shim.management`)
     shared/      what the guest sees through virtio-fs; mounts below it exist in the daemon's mount namespace only
 
 On the path of `start` and `delete`: standard library only.
@@ -13,12 +14,13 @@ On the path of `start` and `delete`: standard library only.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from sandbox.digest import sha256_hex
 
 #: Parent of all run directories; Kata's tools look for sandboxes here.
 ROOT = Path("/run/kata")
@@ -32,7 +34,7 @@ def run_dir_for(address: str, namespace: str, sandbox_id: str) -> Path:
 
     Readable (it starts with the id), unique over containerds and namespaces, and short enough for UNIX sockets in it.
     """
-    digest = hashlib.sha256("\0".join((address, namespace, sandbox_id)).encode()).hexdigest()
+    digest = sha256_hex("\0".join((address, namespace, sandbox_id)).encode())
     return ROOT / f"{sandbox_id[:64]}-{digest[:8]}"
 
 
@@ -74,6 +76,10 @@ class RunDirectory:
         directory._journal.update(facts)
         directory.record_process("daemon", os.getpid())
         return directory
+
+    def processes(self) -> dict[str, int]:
+        """Pids of the journalled processes that live, by their names."""
+        return living(self._journal)
 
     def record_process(self, name: str, pid: int) -> None:
         """Journal a helper process, so that it can be killed from disk alone."""
@@ -139,6 +145,20 @@ def read_journal(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return journal if isinstance(journal, dict) else {}
+
+
+def living(journal: Mapping[str, Any]) -> dict[str, int]:
+    """Pids of the processes in a journal, which may be malformed, that live; by their names."""
+    entries = journal.get("processes")
+    found = {}
+    for name, entry in entries.items() if isinstance(entries, dict) else ():
+        pid = entry.get("pid") if isinstance(entry, dict) else None
+        if type(pid) is not int or pid <= 1:
+            continue
+        began = start_time(pid)
+        if began is not None and began == entry.get("start_time"):
+            found[str(name)] = pid
+    return found
 
 
 def is_owned(path: Path) -> bool:

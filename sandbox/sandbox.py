@@ -24,6 +24,7 @@ from sandbox.exits import Exits
 from sandbox.guest_errors import guest_errors
 from sandbox.guest_processes import GuestProcesses
 from sandbox.guest_spec import guest_resources
+from sandbox.hooks import ContainerHooks
 from sandbox.interface import (
     CreateRequest,
     ExecRequest,
@@ -34,6 +35,7 @@ from sandbox.interface import (
     Publish,
     SandboxIdentity,
 )
+from sandbox.life import Life
 from sandbox.lifecycle import Created
 from sandbox.machine import MakeMachine, make_machine
 from sandbox.pod_state import PodState
@@ -63,6 +65,7 @@ class Sandbox:
         self._exits = Exits(self.pod)
         self._processes = GuestProcesses()
         self._closing = anyio.Lock()
+        self.life = Life(self.pod, self._cancel_creations)
 
     async def __aenter__(self) -> Sandbox:
         self.pod.open_directory()
@@ -79,16 +82,25 @@ class Sandbox:
 
     @property
     def is_empty(self) -> bool:
-        return not self.pod.containers and not self._creations
+        return not self.pod.containers and not self._creations and not self.life.exists
 
     # What is asked, from memory
 
     def state(self, container_id: str, exec_id: str) -> ProcessState:
+        if self._is_own(container_id) and not exec_id:
+            return self.life.as_process()
         return self.pod.process(container_id, exec_id).snapshot(self.pod.vm_pid)
 
+    def _is_own(self, container_id: str) -> bool:
+        """Whether this is a pod of the Sandbox API by its own id: containerd asks of it as of a task."""
+        is_pods = container_id == self.pod.identity.sandbox_id and container_id not in self.pod.containers
+        return is_pods and self.life.exists
+
     async def pids(self, container_id: str) -> list[ProcessInfo]:
-        container, machine = self.pod.container(container_id), self.pod.machine
         vm = ProcessInfo(self.pod.vm_pid)
+        if self._is_own(container_id):
+            return [vm]
+        container, machine = self.pod.container(container_id), self.pod.machine
         if machine is None or self.pod.is_lost or container.init.has_ended:
             return [vm]
         if listed := await self._processes.listed(machine.agent, container):
@@ -145,6 +157,8 @@ class Sandbox:
             process.started(self.pod.vm_pid, self.pod.publish)
         if isinstance(process, Exec):
             self.pod.group.start_soon(self._exits.follow, container, process)
+        else:
+            await ContainerHooks(container).after_start(self.pod.vm_pid)
         return self.pod.vm_pid
 
     async def kill(self, container_id: str, exec_id: str, signal: int, everyone: bool) -> None:
@@ -196,8 +210,10 @@ class Sandbox:
         limits = oci.decode(resources, oci.Resources, f"resources of container {container_id}")
         if container.init.has_ended:
             raise FailedPreconditionError(f"cannot update container {container_id}: it is stopped")
-        with guest_errors(f"update container {container_id}"):
-            await self.pod.require_machine().agent.update_container(container_id, guest_resources(limits))
+        machine = self.pod.require_machine()
+        async with machine.sizer.updating(container_id, limits):
+            with guest_errors(f"update container {container_id}"):
+                await machine.agent.update_container(container_id, guest_resources(limits))
 
     async def stats(self, container_id: str) -> Any:
         container = self.pod.container(container_id)
@@ -212,10 +228,16 @@ class Sandbox:
 
     async def shutdown(self) -> None:
         async with self._closing:
-            for creation in list(self._creations.values()):
-                await creation.cancel()
+            await self.life.give_up()
+            await self._cancel_creations()
             if self.pod.machine is not None:
                 await self.pod.machine.close()
             for container in list(self.pod.containers.values()):
                 await container.held.aclose()
+            self.life.ended()
+            self.pod.leave_cgroup()
             self.pod.directory.close()
+
+    async def _cancel_creations(self) -> None:
+        for creation in list(self._creations.values()):
+            await creation.cancel()

@@ -14,7 +14,10 @@ from agent_client.errors import AgentError
 from agent_client.streams import Input, Output
 from sandbox.interface import Stdio
 
-#: Bytes asked for per call: a pipe's half, well below ttrpc's 4 MiB.
+#: Bytes of output asked for per call, well below ttrpc's 4 MiB: what an output's pipe holds in our guest. An agent
+#: answers with what there is.
+READ = 1 << 20
+#: Bytes handed on at a time, either way: a pipe's half.
 CHUNK = 32 * 1024
 #: After the process' exit: how long the guest may stay silent before its output counts as complete, in seconds. A
 #: grandchild that keeps the pipe open must not hold back the exit; what it writes later is still delivered.
@@ -52,9 +55,12 @@ class OutputPump:
         """Pump until end of file, a lost guest, or cancellation."""
         try:
             while data := await self._next():
-                self._turn(STUCK)
-                await self._write(data)
-                self._moved += len(data)
+                # A reader that is slow, and reads, shows by each piece that it is not stuck.
+                for start in range(0, len(data), CHUNK):
+                    piece = data[start : start + CHUNK]
+                    self._turn(STUCK)
+                    await self._write(piece)
+                    self._moved += len(piece)
         except AgentError as error:
             _log.debug("output stream ended: %s", error)
         finally:
@@ -69,7 +75,7 @@ class OutputPump:
         self._turn(QUIET)
         while True:
             asked = time.monotonic()
-            data = await self._read(CHUNK)
+            data = await self._read(READ)
             if data or time.monotonic() - asked < PROMPT:
                 return data
 

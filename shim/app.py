@@ -22,6 +22,7 @@ from shim import forward, kernel, sockets, stackdump
 from shim.events import Publisher
 from shim.lifetime import Lifetime
 from shim.reaper import reap_orphans
+from shim.sandbox_service import SandboxService
 from shim.settings import Settings
 from shim.stdio.streams import StdioOpener
 from shim.task import TaskService
@@ -64,7 +65,8 @@ async def serve(settings: Settings, listener: socket.socket, make_pod: MakePod) 
         async with make_pod(identity, open_stdio=opener, publish=publisher.publish) as pod:
             lifetime = Lifetime(lambda: pod.is_empty, settings.idle_timeout)
             await group.start(_watch_signals, lifetime)
-            async with Server([TaskService(pod, lifetime)], MessageCodec()) as server:
+            sandbox = SandboxService(pod, lifetime, identity.sandbox_id)
+            async with Server([TaskService(pod, lifetime), sandbox], MessageCodec()) as server:
                 await server.listen(listener)
                 _log.info("serving sandbox %s", identity.sandbox_id)
                 _log.info("ending: %s", await lifetime.wait())

@@ -63,14 +63,14 @@ def isolate() -> None:
 
 async def _serve_sandbox(told: settings.Settings, listener: socket.socket) -> None:
     frugal.import_messages()
-    from sandbox.sandbox import Sandbox
     from shim.app import serve
+    from shim.management.pod import managed_sandbox
 
     # All that was imported stays: keeping it out of the collector's sight keeps its pages shared and collections short.
     gc.collect()
     gc.freeze()
     gc.enable()
-    await serve(told, listener, Sandbox)
+    await serve(told, listener, managed_sandbox)
 
 
 def _run_loop(work: Coroutine[Any, Any, None], handler: log.FifoHandler) -> None:

@@ -18,6 +18,9 @@ from sandbox.errors import SandboxError, one_line
 
 _log = logging.getLogger(__name__)
 
+# The margin: a tenth, in seconds at least and at most, but no more than half of what there is.
+_MARGIN_SHARE, _MARGIN_MIN, _MARGIN_MAX = 0.1, 0.5, 2.0
+
 _deadline: ContextVar[Any] = ContextVar("deadline", default=None)
 
 
@@ -25,6 +28,18 @@ def time_remaining() -> float | None:
     """Seconds until the caller of the current request gives up; None if it never does."""
     deadline = _deadline.get()
     return None if deadline is None else float(deadline.time_remaining())
+
+
+def time_for_work() -> float | None:
+    """Seconds that a request's work may take; None if its caller never gives up.
+
+    A margin is kept back from the caller's deadline, so that all is undone and the cause told before it gives up.
+    """
+    remaining = time_remaining()
+    if remaining is None:
+        return None
+    margin = max(_MARGIN_MIN, min(_MARGIN_MAX, remaining * _MARGIN_SHARE))
+    return max(0.0, remaining - min(margin, remaining / 2))
 
 
 def guarded(route: str, handler: Handler) -> Handler:

@@ -13,13 +13,15 @@ _TEXT = """\
 #!{python} -IS
 import sys
 sys.path.insert(0, {root!r})
-from shim.main import main
+from {module} import main
 main(sys.argv[1:])
 """
 
 
-def script(python: str, root: str) -> str:
+def script(python: str, root: str, module: str = "shim.main") -> str:
     """The script for an interpreter and the directory that holds the package `shim`; both absolute paths.
+
+    It calls `main` of `module`, which gets the arguments.
 
     Raises `ValueError` for an interpreter that the kernel could not run from a script's first line.
     """
@@ -27,7 +29,7 @@ def script(python: str, root: str) -> str:
         raise ValueError("interpreter and root must be absolute paths")
     if len(python) > 120 or any(char.isspace() for char in python):
         raise ValueError(f"interpreter path {python!r} does not fit in a script's first line")
-    return _TEXT.format(python=python, root=root)
+    return _TEXT.format(python=python, root=root, module=module)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import fcntl
 import os
 import time
 
+from sandbox.digest import sha256_hex
 from shim.errors import ShimError
 
 #: Where the sockets live when containerd does not say.
@@ -38,7 +39,7 @@ def socket_dir(told: str | None = None) -> str:
 
 def socket_path(directory: str, address: str, namespace: str, group: str) -> str:
     """Path of the socket of the pod `group`; raises `ShimError` if the kernel can't take one so long."""
-    digest = _sha256_hex(_join(address, namespace, group).encode())
+    digest = sha256_hex(_join(address, namespace, group).encode())
     path = f"{directory}/{digest}"
     if len(path.encode()) > _MAX_PATH:
         raise ShimError(f"socket directory {directory} is too long")
@@ -178,12 +179,3 @@ def _join(*elements: str) -> str:
     joined = "/".join(element for element in elements if element)
     cleaned = os.path.normpath(joined) if joined else ""
     return cleaned[1:] if cleaned.startswith("//") else cleaned
-
-
-def _sha256_hex(data: bytes) -> str:
-    """SHA-256 without OpenSSL, whose loading takes 2 ms, where the interpreter has its own."""
-    try:
-        from _sha256 import sha256  # type: ignore[import-not-found, unused-ignore]
-    except ImportError:
-        from hashlib import sha256
-    return str(sha256(data).hexdigest())

@@ -39,7 +39,7 @@ def daemon_arguments(invocation: Invocation, bootstrap: Bootstrap, address: str,
         "socket": address,
         "config": bootstrap.config_path,
     }
-    arguments = [sys.executable, "-I", "-S", entry]
+    arguments = [sys.executable, *client.OPTIONS, entry]
     for name, value in flags.items():
         if value:
             arguments += [f"-{name}", value]

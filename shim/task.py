@@ -17,17 +17,13 @@ from protos.gen.wellknown import Empty
 from sandbox.errors import SandboxError, UnimplementedError
 from sandbox.interface import Pod
 from shim import translate
-from shim.guard import guarded, time_remaining
+from shim.guard import guarded, time_for_work
 from shim.lifetime import Lifetime
 from shim.metrics import host
 from shim.version import TASK_VERSION
 
 #: Seconds that `Shutdown` waits for the pod's end before it answers; containerd waits 3 s.
 SHUTDOWN_TIMEOUT = 2.0
-
-# What is kept back from a caller's deadline, so that all is undone and the cause told before it gives up: a tenth, in
-# seconds at least and at most, but no more than half of it.
-_MARGIN_SHARE, _MARGIN_MIN, _MARGIN_MAX = 0.1, 0.5, 2.0
 
 _V2 = "/containerd.task.v2.Task/"
 _V3 = "/containerd.task.v3.Task/"
@@ -49,7 +45,7 @@ class TaskService(v2.TaskBase):
         """Make a container; the first one makes the pod."""
         self._lifetime.touch()
         try:
-            pid = await self._pod.create(translate.create_request(message), _with_margin(time_remaining()))
+            pid = await self._pod.create(translate.create_request(message), time_for_work())
         finally:
             self._lifetime.touch()
         return v2.CreateTaskResponse(pid=pid)
@@ -142,10 +138,3 @@ class TaskService(v2.TaskBase):
             with anyio.move_on_after(SHUTDOWN_TIMEOUT):
                 await self._lifetime.finished.wait()
         return Empty()
-
-
-def _with_margin(remaining: float | None) -> float | None:
-    if remaining is None:
-        return None
-    margin = max(_MARGIN_MIN, min(_MARGIN_MAX, remaining * _MARGIN_SHARE))
-    return max(0.0, remaining - min(margin, remaining / 2))

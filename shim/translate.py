@@ -16,7 +16,7 @@ from sandbox.errors import InvalidArgumentError
 from sandbox.interface import CreateRequest, ExecRequest, ExitInfo, Mount, ProcessInfo, ProcessState, StdioUris
 from shim.errors import ShimError
 from shim.identifiers import problem_with
-from shim.options import config_path
+from shim.options import config_body, config_path
 
 #: The largest number of a signal (SIGRTMAX).
 _MAX_SIGNAL = 64
@@ -34,6 +34,7 @@ def create_request(message: v2.CreateTaskRequest) -> CreateRequest:
         io=_stdio(message),
         checkpoint=message.checkpoint,
         config_path=_config_path(message.options),
+        config_body=_config_body(message.options),
     )
 
 
@@ -121,6 +122,15 @@ def _config_path(options: Any) -> Path | None:
     except ShimError as error:
         raise InvalidArgumentError(str(error)) from error
     return Path(path) if path else None
+
+
+def _config_body(options: Any) -> str:
+    if options is None:
+        return ""
+    try:
+        return config_body(options.type_url, options.value)
+    except ShimError as error:
+        raise InvalidArgumentError(str(error)) from error
 
 
 def _json(packed: Any, expected: str, what: str) -> bytes:

@@ -63,8 +63,14 @@ def install(layout: Layout) -> None:
         if source.is_file() and not source.name.startswith("."):
             _copy(source, layout.share / source.name, layout, manifest)
     _install_configuration(layout, manifest, may_replace=keeps_configuration)
-    _write(layout.launcher, script(str(layout.venv / "bin" / "python"), _site(layout)), layout, manifest, mode=0o755)
+    _install_programs(layout, manifest, str(layout.venv / "bin" / "python"), _site(layout))
     manifest.write()
+
+
+def _install_programs(layout: Layout, manifest: Manifest, python: str, root: str) -> None:
+    """What containerd runs, and what people run."""
+    _write(layout.launcher, script(python, root), layout, manifest, mode=0o755)
+    _write(layout.control, script(python, root, "ctl.main"), layout, manifest, mode=0o755)
 
 
 def _site(layout: Layout) -> str:
@@ -111,7 +117,7 @@ def link(layout: Layout) -> None:
     _require_guest()
     manifest = Manifest(layout)
     python = PROJECT / "build" / "venv" / "bin" / "python"
-    _write(layout.launcher, script(str(python), str(PROJECT)), layout, manifest, mode=0o755)
+    _install_programs(layout, manifest, str(python), str(PROJECT))
     _write(layout.configuration, configuration_text(str(GUEST)), layout, manifest)
     manifest.write()
     make_venv.compile_trees(python, packages())

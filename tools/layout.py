@@ -11,6 +11,9 @@ from pathlib import Path
 #: The name containerd derives from `io.containerd.kata.v2`.
 PROGRAM = "containerd-shim-kata-v2"
 
+#: The operator's command.
+CONTROL = "kata-ctl"
+
 #: The second place of Kata's search order: the distribution's configuration, below the administrator's in /etc.
 DEFAULTS = Path("/usr/share/defaults/kata-containers")
 
@@ -23,6 +26,7 @@ class Layout:
         self.library = prefix / "lib" / "kata-shim"
         self.venv = self.library / "venv"
         self.launcher = prefix / "bin" / PROGRAM
+        self.control = prefix / "bin" / CONTROL
         self.share = prefix / "share" / "kata-shim"
         self.defaults = defaults
         self.configuration = defaults / "configuration.toml"

@@ -56,9 +56,12 @@ def make(directory: Path, requirements: list[str], installer: Path | None = None
 
 
 def compile_trees(python: Path, directories: Iterable[Path], strip: Path | None = None) -> None:
-    """Write the bytecode of all modules below `directories`, which names their paths without the leading `strip`."""
+    """Write the bytecode of all modules below `directories`, which names their paths without the leading `strip`.
+
+    Twice: as everything else runs it, and without docstrings, as the daemon does (`shim/spawn.py`).
+    """
     stripped = ["-s", str(strip), "-p", "/"] if strip else []
-    command = [str(python), "-I", "-m", "compileall", "-q", *stripped, *map(str, directories)]
+    command = [str(python), "-I", "-m", "compileall", "-q", "-o", "0", "-o", "2", *stripped, *map(str, directories)]
     # Some packages ship test data that is not meant to compile: what is needed is compiled all the same.
     subprocess.run(command, check=False, env=environment(), stdout=subprocess.DEVNULL)
 

@@ -18,6 +18,8 @@ class Connection(asyncio.Protocol):
 
     #: The transport's own `write`: the fast path of every call. There is none before `connection_made`.
     write: Callable[[bytes], None]
+    #: Its way to send what is in a pipe (`FdTransport.write_piped`), if it has one.
+    write_piped: Callable[[bytes, int, int], None] | None = None
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -37,6 +39,7 @@ class Connection(asyncio.Protocol):
         """Take the transport."""
         self._transport = cast("asyncio.Transport", transport)
         self.write = self._transport.write
+        self.write_piped = getattr(transport, "write_piped", None)
 
     @property
     def is_closed(self) -> bool:

@@ -86,6 +86,11 @@ def encode_response(payload: bytes) -> bytes:
     return encode_bytes(0x12, payload) if payload else b""
 
 
+def response_head(length: int) -> bytes:
+    """Return what comes before the `length` bytes of payload in the `ttrpc.Response` of a success."""
+    return b"\x12" + encode_varint(length)
+
+
 def encode_error(status: RpcStatus) -> bytes:
     """Return the bytes of the `ttrpc.Response` of a failure. Text that UTF-8 can't hold (file names) is escaped."""
     code, message, details = status

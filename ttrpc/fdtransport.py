@@ -7,11 +7,18 @@ asyncio's own transports take sockets and pipes only, and those of uvloop fewer 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+from collections import deque
 from collections.abc import Mapping
 from typing import Any, cast
 
+from ttrpc.piped import read_pipe
+
 _READ_BYTES = 64 * 1024
+#: A read of this much may have left more, up to so many reads in a row.
+_PAGE = 4096
+_READS_MAX = 64
 _HIGH_WATER = 64 * 1024
 
 
@@ -34,7 +41,8 @@ class FdTransport(asyncio.Transport):
         self._loop = loop
         self._fd = fd
         self._protocol = protocol
-        self._buffer = bytearray()
+        self._buffer: deque[memoryview[Any]] = deque()
+        self._size = 0
         self._high, self._low = _HIGH_WATER, _HIGH_WATER // 4
         self._protocol_paused = False
         self._reading = False
@@ -77,27 +85,47 @@ class FdTransport(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         """Send `data`, or as much as the descriptor takes now and the rest as it takes more."""
-        if self._closing:
+        if self._closing or not data:
             return
-        if not self._buffer:
-            try:
-                data = memoryview(data)[os.write(self._fd, data) :]
-            except (BlockingIOError, InterruptedError):
-                pass
-            except OSError as exc:
-                self._fail(exc)
-                return
-            if not data:
-                return
+        waiting = bool(self._buffer)
+        # A view of what can't change; the rest of a large message is not moved each time the descriptor takes a part.
+        self._buffer.append(memoryview(data if isinstance(data, bytes) else bytes(data)))
+        self._size += len(data)
+        if not waiting and (not self._flush() or not self._buffer):
+            return
+        if not waiting:
             self._loop.add_writer(self._fd, self._write_ready)
-        self._buffer += data
-        if len(self._buffer) > self._high and not self._protocol_paused:
+        if self._size > self._high and not self._protocol_paused:
             self._protocol_paused = True
             self._protocol.pause_writing()
 
+    def write_piped(self, head: bytes, fd: int, size: int) -> None:
+        """Send `head` and then `size` bytes that are in the pipe `fd`, without copying them where the kernel can.
+
+        It moves a pipe's pages to a virtio-serial port (splice(2)). What that does not take now is copied.
+        """
+        self.write(head)
+        while size and not self._buffer and not self._closing:
+            try:
+                moved = os.splice(fd, self._fd, size)
+            except OSError:
+                # It is full, or takes no pages; copying shows any other reason again.
+                break
+            if not moved:
+                break
+            size -= moved
+        if not size or self._closing:
+            return
+        rest = read_pipe(fd, size)
+        if len(rest) == size:
+            self.write(rest)
+        else:
+            # The peer has been promised more than there is.
+            self._fail(OSError(errno.EIO, "the pipe has lost what was to be sent"))
+
     def get_write_buffer_size(self) -> int:
         """Return how many bytes wait to be sent."""
-        return len(self._buffer)
+        return self._size
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
         """Return the sizes, low and high, at which the protocol is told to go on and to pause."""
@@ -127,41 +155,67 @@ class FdTransport(asyncio.Transport):
         self._fail(None)
 
     def _read_ready(self) -> None:
-        try:
-            data = os.read(self._fd, _READ_BYTES)
-        except (BlockingIOError, InterruptedError):
+        pieces: list[bytes] = []
+        fault: OSError | None = None
+        ended = False
+        # A virtio-serial port gives a page at a time, and each turn of the loop costs more than that.
+        for _ in range(_READS_MAX):
+            try:
+                data = os.read(self._fd, _READ_BYTES)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError as exc:
+                fault = exc
+                break
+            pieces.append(data)
+            ended = not data
+            if len(data) < _PAGE:
+                break
+        if received := b"".join(pieces):
+            self._protocol.data_received(received)
+        if self._closing:
             return
-        except OSError as exc:
-            self._fail(exc)
-            return
-        if data:
-            self._protocol.data_received(data)
-        else:
+        if fault is not None:
+            self._fail(fault)
+        elif ended:
             self._protocol.eof_received()
             self.close()
 
     def _write_ready(self) -> None:
-        try:
-            del self._buffer[: os.write(self._fd, self._buffer)]
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError as exc:
-            self._fail(exc)
+        if not self._flush():
             return
         if not self._buffer:
             self._loop.remove_writer(self._fd)
             if self._closing:
                 self._end(None)
                 return
-        if self._protocol_paused and len(self._buffer) <= self._low:
+        if self._protocol_paused and self._size <= self._low:
             self._protocol_paused = False
             self._protocol.resume_writing()
+
+    def _flush(self) -> bool:
+        """Send what the descriptor takes now; False if it failed, and the transport with it."""
+        while self._buffer:
+            try:
+                sent = os.write(self._fd, self._buffer[0])
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError as exc:
+                self._fail(exc)
+                return False
+            self._size -= sent
+            if sent == len(self._buffer[0]):
+                self._buffer.popleft()
+            else:
+                self._buffer[0] = self._buffer[0][sent:]
+        return True
 
     def _fail(self, exc: OSError | None) -> None:
         self.pause_reading()
         self._closing = True
         if self._buffer:
             self._buffer.clear()
+            self._size = 0
             self._loop.remove_writer(self._fd)
         self._end(exc)
 

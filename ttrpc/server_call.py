@@ -17,6 +17,7 @@ from ttrpc.errors import DEADLINE_TEXT, OversizedMessageError, from_exception, r
 from ttrpc.inbox import Inbox
 from ttrpc.metadata import Metadata
 from ttrpc.peer import Peer
+from ttrpc.piped import PipedMessage
 from ttrpc.server_streams import CallStarted, MessageReceived
 
 if TYPE_CHECKING:
@@ -89,12 +90,14 @@ class Call:
         Waits while the client is slow to read. Raises GRPCError for a message that is too large (containerd 1.6 would
         panic on it), and ProtocolError after the end of the call.
         """
+        if isinstance(message, PipedMessage):
+            await self._send_piped(message)
+            return
+        await self._send(self._connection.codec.encode(message))
+
+    async def _send(self, payload: bytes) -> None:
         connection = self._connection
-        payload = connection.codec.encode(message)
-        if connection.write_paused:
-            await connection.drained()
-        if self.stream_id not in connection.streams:
-            raise ProtocolError("the call is over: answered, or its connection lost")
+        await self._ready()
         try:
             if self._handler.cardinality.server_streaming:
                 frame = connection.streams.send(self.stream_id, payload)
@@ -103,6 +106,26 @@ class Call:
         except OversizedMessageError as exc:
             raise GRPCError(Status.RESOURCE_EXHAUSTED, str(exc)) from exc
         connection.write(frame)
+
+    async def _send_piped(self, message: PipedMessage) -> None:
+        connection = self._connection
+        try:
+            if connection.write_piped is None or self._handler.cardinality.server_streaming:
+                await self._send(message.head + message.read())
+                return
+            await self._ready()
+            head = connection.streams.respond_head(self.stream_id, message.head, message.size)
+            connection.write_piped(head, message.fd, message.size)
+        finally:
+            message.close()
+
+    async def _ready(self) -> None:
+        """Wait for a client that is slow to read; raises `ProtocolError` when there is nobody to answer any more."""
+        connection = self._connection
+        if connection.write_paused:
+            await connection.drained()
+        if self.stream_id not in connection.streams:
+            raise ProtocolError("the call is over: answered, or its connection lost")
 
     async def run(self) -> None:
         """Run the handler and answer for it. Its errors end here, save those that end the program."""

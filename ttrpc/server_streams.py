@@ -12,10 +12,11 @@ from typing import Any, NamedTuple, Protocol
 from grpclib.const import Handler, Status
 
 from ttrpc.codec import DecodeError
-from ttrpc.envelope import Request, RpcStatus, decode_request, encode_error, encode_response
+from ttrpc.envelope import Request, RpcStatus, decode_request, encode_error, encode_response, response_head
 from ttrpc.errors import OversizedMessageError, StreamClosedError, rpc_status
 from ttrpc.frame import (
     DATA,
+    HEADER,
     MESSAGE_MAX,
     NO_DATA,
     REMOTE_CLOSED,
@@ -124,6 +125,15 @@ class ServerStreams:
         self._check(stream_id, body)
         del self._receiving[stream_id]
         return encode_frame(stream_id, RESPONSE, 0, body)
+
+    def respond_head(self, stream_id: int, head: bytes, size: int) -> bytes:
+        """As `respond` for a message of which only the `head` is given: all of the frame but its last `size` bytes."""
+        body = response_head(len(head) + size) + head
+        if len(body) + size > MESSAGE_MAX:
+            raise OversizedMessageError(len(body) + size)
+        self._check(stream_id, b"")
+        del self._receiving[stream_id]
+        return HEADER.pack(len(body) + size, stream_id, RESPONSE, 0) + body
 
     def send(self, stream_id: int, payload: bytes) -> bytes:
         """Return the frame of one message of many; raises as `respond` does."""

@@ -14,7 +14,7 @@ MAX_PIPE_SIZE = 1 << 20
 class Options:
     """What the command line says.
 
-    `log_level` is a name; `hotplug_timeout` is in seconds; `pipe_size` is in bytes, 0 means the kernel's default.
+    `log_level` is a name; `hotplug_timeout` is in seconds; `pipe_size` is in bytes, 0 means the agent's own.
     """
 
     __slots__ = ("developer", "hotplug_timeout", "log_level", "pipe_size", "port")

@@ -10,7 +10,7 @@ import asyncio
 import enum
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from guest.agent.cgroup import Cgroup
 from guest.agent.errors import (
@@ -20,6 +20,9 @@ from guest.agent.errors import (
     ResourceExhaustedError,
 )
 from guest.agent.process import Process
+
+if TYPE_CHECKING:
+    from guest.agent.inner_hooks import InnerHooks
 
 MAX_EXECS = 1024
 #: Ended execs that are remembered, so that late or repeated questions for their status find an answer.
@@ -57,6 +60,8 @@ class Container:
         self.pci_addresses = pci_addresses or {}
         #: Held by what changes the container, never while waiting for a process.
         self.lock = asyncio.Lock()
+        #: Hooks that crun runs for it in the guest.
+        self.inner_hooks: InnerHooks | None = None
         self._state = State.CREATED
         self._execs: dict[str, Process] = {}
         self._starting: set[str] = set()

@@ -18,6 +18,8 @@ from guest.agent.service import AgentService, HealthService
 from protos.codec import MessageCodec
 from ttrpc.server import Server
 
+#: Bytes that the agent keeps when it has freed them: an answer of output, in each of the forms it takes on its way.
+KEPT_MEMORY = 6 << 20
 #: Seconds that open calls may take to be answered when the machine ends.
 CLOSE_SECONDS = 1.0
 #: Seconds that hosts may take to fetch those answers. A virtio-serial port takes bytes long before the other side has
@@ -29,6 +31,7 @@ def run(is_init: bool) -> None:
     """Run the agent to its end; as the first process with the guest's file systems mounted before."""
     options = cmdline.read()
     console = set_up(options.log_level)
+    kernel.keep_freed_memory(KEPT_MEMORY)
     if is_init:
         boot.bring_up_loopback()
     else:

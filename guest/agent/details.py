@@ -6,7 +6,7 @@ import os
 import sys
 
 from guest.agent.devices.registry import HANDLERS
-from guest.agent.hotplug import memory_block_size
+from guest.agent.hotplug import OFFLINE_FEATURE, memory_block_size
 from guest.agent.layout import Layout
 from guest.agent.storage.registry import DRIVERS
 from guest.agent.streams import POSITION_FEATURE
@@ -30,7 +30,7 @@ def guest_details(layout: Layout, mem_block_size: bool, mem_hotplug_probe: bool)
             device_handlers=list(HANDLERS),
             storage_handlers=list(DRIVERS),
             supports_seccomp=os.path.exists(f"{layout.proc}/sys/kernel/seccomp/actions_avail"),
-            extra_features=[POSITION_FEATURE, *([POLICY_FEATURE] if has_policy_engine() else [])],
+            extra_features=[POSITION_FEATURE, OFFLINE_FEATURE, *([POLICY_FEATURE] if has_policy_engine() else [])],
         ),
     )
 

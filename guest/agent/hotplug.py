@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from guest.agent.errors import DeadlineError, FailedPreconditionError, InvalidArgumentError, failed
 from guest.agent.log import log
 
+#: What the agent says of itself (`AgentDetails.extra_features`) because of `most_cpus`.
+OFFLINE_FEATURE = "cpu-offline"
+
 _CPU = re.compile(r"cpu\d+")
 _BLOCK = re.compile(r"memory\d+")
 _POLL_SECONDS = 0.05
@@ -37,6 +40,18 @@ async def online(sys: str, cpus: int, wait: bool, cpu_only: bool, timeout: float
         done += online_cpus(sys, wanted - done)
     if not cpu_only:
         online_memory(sys)
+
+
+def offline_cpus(sys: str, most: int) -> int:
+    """Take CPUs offline, the last ones first, until at most `most` (and at least one) are online; returns how many.
+
+    The host asks for that where it can't unplug them.
+    """
+    directory = f"{sys}/devices/system/cpu"
+    # CPU 0 has no such file where it can't go offline, and is online then.
+    names = [name for name in _entries(directory, _CPU) if _read(f"{directory}/{name}/online") != "0"]
+    surplus = [name for name in names[max(1, most) :] if os.path.exists(f"{directory}/{name}/online")]
+    return sum(_write(f"{directory}/{name}/online", "0") for name in reversed(surplus))
 
 
 def online_cpus(sys: str, limit: int) -> int:

@@ -37,10 +37,17 @@ CLONE_NEWIPC = 0x08000000
 
 PR_SET_CHILD_SUBREAPER = 36
 
+#: tee(2)
+_SPLICE_F_NONBLOCK = 2
+#: mallopt(3)
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+
 RB_AUTOBOOT = 0x01234567
 RB_POWER_OFF = 0x4321FEDC
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.tee.restype = ctypes.c_ssize_t
 
 
 def mount(source: str, target: str, fstype: str, flags: int = 0, data: str = "") -> None:
@@ -77,6 +84,22 @@ def swap_on(path: str) -> None:
 def reboot(command: int) -> None:
     """Power off or restart the machine; does not return where it works."""
     _check(_libc.reboot(ctypes.c_int(command - (1 << 32) if command >> 31 else command)), "reboot")
+
+
+def tee(source: int, target: int, size: int) -> int:
+    """Show in the pipe `target` what is in the pipe `source`, up to `size` bytes; how many."""
+    copied: int = _libc.tee(source, target, ctypes.c_size_t(size), _SPLICE_F_NONBLOCK)
+    _check(copied, "tee")
+    return copied
+
+
+def keep_freed_memory(size: int) -> None:
+    """Let malloc(3) keep up to `size` freed bytes for later: getting pages anew costs more than copying them.
+
+    Without effect where libc is not glibc.
+    """
+    for parameter in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
+        _libc.mallopt(parameter, size)
 
 
 def _check(result: int, what: str) -> None:

@@ -22,12 +22,12 @@ class Launcher:
 
     def __init__(self, layout: Layout, reaper: Reaper, pipe_size: int = 0) -> None:
         self._layout = layout
-        self._reaper = reaper
+        self.reaper = reaper
         self._pipe_size = pipe_size
 
     async def launch(self, exec_id: str, process: dict[str, Any], start: StartByCrun) -> Process:
         """Start `process`, an OCI process object, with pipes or a terminal as it asks."""
-        with self._reaper.window() as window:
+        with self.reaper.window() as window:
             if process["terminal"]:
                 return await self._with_terminal(exec_id, process, start, window)
             return await self._with_pipes(exec_id, start, window)

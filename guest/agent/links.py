@@ -114,7 +114,8 @@ async def update_interface(wanted: Interface, timeout: float) -> Interface:
     new = [_wanted_address(each) for each in wanted.ip_addresses]
     with Netlink() as netlink:
         link = await _find(netlink, hardware, wanted, timeout)
-        _set_flags(netlink, link.index, 0, IFF_UP)
+        if link.address != hardware or link.name != wanted.name:
+            _set_flags(netlink, link.index, 0, IFF_UP)
         if link.address != hardware:
             _set(netlink, link.index, rtnetlink.attribute(rtnetlink.IFLA_ADDRESS, hardware))
         if link.name != wanted.name:
@@ -191,7 +192,9 @@ def _replace_addresses(netlink: Netlink, index: int, new: list[tuple[int, int, b
 
 
 def _address_body(index: int, family: int, prefix: int, value: bytes) -> bytes:
-    head = rtnetlink.ADDRESS.pack(family, prefix, 0, 0, index)
+    # Whoever gave the pod its address knows that it is nobody else's; usable at once, and not after a second of asking.
+    flags = rtnetlink.IFA_F_NODAD if family == socket.AF_INET6 else 0
+    head = rtnetlink.ADDRESS.pack(family, prefix, flags, 0, index)
     return head + rtnetlink.attribute(rtnetlink.IFA_LOCAL, value) + rtnetlink.attribute(rtnetlink.IFA_ADDRESS, value)
 
 

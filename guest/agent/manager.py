@@ -22,8 +22,10 @@ from guest.agent.devices.finder import DeviceFinder
 from guest.agent.errors import (
     AlreadyExistsError,
     DeadlineError,
+    FailedPreconditionError,
     NotFoundError,
     ResourceExhaustedError,
+    RpcError,
     failed,
 )
 from guest.agent.launch import Launcher
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from guest.agent.hooks import GuestHooks
+    from guest.agent.inner_hooks import InnerHooks
     from guest.agent.process import Process as ContainerProcess
     from protos.lean.gen.grpc import CreateContainerRequest, Device, LinuxResources, Process
 
@@ -114,17 +117,22 @@ class ContainerManager:
         _check_sources(config, self._layout)
         bundle = self._layout.bundle(container_id)
         undo.callback(_remove_bundle, bundle)
-        _write_bundle(bundle, config)
+        inner = _write_bundle(bundle, config)
+        if inner is not None:
+            undo.callback(inner.close)
         sysctl.apply(network_sysctls(spec), self._layout.proc)
         undo.push_async_callback(self._delete, container_id)
         process = config["process"]
-        start = partial(self._start_init, container_id, bundle, process["args"])
+        start = partial(self._start_init, container_id, bundle, process["args"], inner)
         init = await self._launcher.launch(request.exec_id or container_id, process, start)
         undo.callback(init.streams.close)
         if self.hooks is not None:
             await self.hooks.prestart(container_id, init.pid, bundle, config["annotations"])
         cgroup = Cgroup(self._layout.container_cgroup(container_id))
         container = Container(container_id, init, cgroup, config, addresses)
+        container.inner_hooks = inner
+        if inner is not None:
+            inner.follow(init.pid, self._launcher.reaper)
         self._oom.watch(container_id, container.cgroup.path)
         init.on_end(partial(self._oom.check, container_id))
         # In a shared pid namespace the others would outlive their init.
@@ -144,9 +152,20 @@ class ContainerManager:
         return addresses
 
     async def _start_init(
-        self, container_id: str, bundle: str, program: list[str], stdio: Any, console: str | None
+        self,
+        container_id: str,
+        bundle: str,
+        program: list[str],
+        inner: InnerHooks | None,
+        stdio: Any,
+        console: str | None,
     ) -> int:
-        return await self._crun.create(container_id, bundle, stdio, console, program)
+        if inner is None:
+            return await self._crun.create(container_id, bundle, stdio, console, program)
+        try:
+            return await self._crun.create(container_id, bundle, stdio, console, program)
+        except RpcError as error:
+            raise inner.explain(error) from error
 
     async def _delete(self, container_id: str) -> None:
         """Let crun clean up after a create that failed; its failure must not hide the first one."""
@@ -161,6 +180,8 @@ class ContainerManager:
         async with container.lock:
             container.require(State.CREATED)
             await self._crun.start(container_id, container.config["process"]["args"])
+            if container.inner_hooks is not None:
+                await container.inner_hooks.finished()
             container.become(State.RUNNING)
             if self.hooks is not None:
                 bundle = self._layout.bundle(container_id)
@@ -231,6 +252,7 @@ class ContainerManager:
             document["devices"] += mapping.denials(self._devices.root_numbers)
         async with container.lock:
             container.require(State.CREATED, State.RUNNING, State.PAUSED)
+            _check_memory(container, document)
             if document:
                 file = f"{self._layout.bundle(container_id)}/resources.json"
                 await self._crun.update(container_id, write_json(file, document))
@@ -252,11 +274,24 @@ class ContainerManager:
             await self._crun.delete(container_id)
             del self._containers[container_id]
             container.close_streams()
+            if container.inner_hooks is not None:
+                container.inner_hooks.close()
             if self.hooks is not None:
                 bundle = self._layout.bundle(container_id)
                 await self.hooks.poststop(container_id, bundle, container.config["annotations"])
             await self._storages.release(container_id)
             _remove_bundle(self._layout.bundle(container_id))
+
+
+def _check_memory(container: Container, resources: dict[str, Any]) -> None:
+    """Raise rather than have the kernel kill for a limit below what is in use and can't be dropped, as files can."""
+    limit = resources.get("memory", {}).get("limit", 0)
+    stat = container.cgroup.pairs("memory.stat")
+    used = container.cgroup.number("memory.current") - stat.get("file", 0) + stat.get("shmem", 0)
+    if 0 < limit < used:
+        raise FailedPreconditionError(
+            f"container {container.id} uses {used} bytes of memory: its limit can't become {limit}"
+        )
 
 
 async def _ended(container: Container, timeout: float) -> None:
@@ -273,14 +308,39 @@ def _check_sources(config: dict[str, Any], layout: Layout) -> None:
     for mount in config["mounts"]:
         if mount.get("type") == "bind" and is_beneath(mount["source"], layout.shared_run):
             os.close(open_path(layout.shared_run, mount["source"], "mount source"))
+            _enter(mount["source"])
 
 
-def _write_bundle(bundle: str, config: dict[str, Any]) -> None:
+def _enter(path: str) -> None:
+    """Have the kernel mount what the host has mounted on a directory of the share.
+
+    It does so when a path leads through. If that were first in a container's own mount namespace, each container would
+    have a file system of its own there, and a socket that one has made would be another file for the next.
+    """
+    try:
+        os.stat(f"{path}/.")
+    except OSError:
+        # A file, on which virtiofsd announces no mount.
+        return
+
+
+def _write_bundle(bundle: str, config: dict[str, Any]) -> InnerHooks | None:
+    """Lay down what crun reads; returns the container's hooks, if it has any that crun runs."""
     try:
         os.makedirs(bundle, mode=0o700)
-        write_json(f"{bundle}/config.json", config)
+        inner = _inner_hooks(bundle, config)
+        write_json(f"{bundle}/config.json", inner.annotate(config) if inner else config)
+        return inner
     except OSError as error:
         raise failed(f"write {bundle}", error) from error
+
+
+def _inner_hooks(bundle: str, config: dict[str, Any]) -> InnerHooks | None:
+    if not any(config.get("hooks", {}).values()):
+        return None
+    from guest.agent.inner_hooks import InnerHooks
+
+    return InnerHooks(bundle, config)
 
 
 def _remove_bundle(bundle: str) -> None:

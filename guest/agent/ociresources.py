@@ -6,6 +6,7 @@ swappiness, the OOM killer's switch, real-time bandwidth, leaf weights, network 
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from guest.agent.errors import InvalidArgumentError
@@ -24,6 +25,10 @@ Json = dict[str, Any]
 
 #: What the runtime-spec says a negative device number means.
 _ANY = -1
+MAX_UNIFIED = 64
+MAX_UNIFIED_VALUE = 4096
+#: A controller's file; those of the cgroup itself (cgroup.procs, ...) are not resources.
+_UNIFIED_NAME = re.compile(r"(?!cgroup\.)[a-z_]+(\.[A-Za-z0-9_]+)+")
 
 
 def resources_json(resources: LinuxResources | None, online_cpus: frozenset[int]) -> Json:
@@ -44,7 +49,19 @@ def resources_json(resources: LinuxResources | None, online_cpus: frozenset[int]
         result["hugepageLimits"] = [
             {"pageSize": limit.pagesize, "limit": limit.limit} for limit in resources.hugepage_limits
         ]
+    if resources.unified:
+        result["unified"] = _unified(resources.unified)
     return result
+
+
+def _unified(files: dict[str, str]) -> dict[str, str]:
+    """Files of the container's own cgroup, by name: never a path."""
+    if len(files) > MAX_UNIFIED:
+        raise InvalidArgumentError(f"{len(files)} unified resources are too many")
+    for name, value in files.items():
+        if not _UNIFIED_NAME.fullmatch(name) or len(value) > MAX_UNIFIED_VALUE:
+            raise InvalidArgumentError(f"unified resource {name[:100]!r} is malformed")
+    return dict(files)
 
 
 def _device_rule(rule: LinuxDeviceCgroup) -> Json:

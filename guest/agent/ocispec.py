@@ -8,7 +8,7 @@ What differs from the host's spec, and why:
   mount, cgroup and pid are new, pid is the sandbox' if it shares one;
 - the cgroup is `/kata/<id>`, of cgroup v2, and its namespace is made whether or not the host, which may have cgroup v1,
   asks for it: programs look for their limits at the top of /sys/fs/cgroup;
-- only startContainer hooks are kept: the others run on the host;
+- only createContainer and startContainer hooks are kept: the others run on the host;
 - annotations that would steer crun (`run.oci.*`) are dropped, for they come from the pod's author.
 """
 
@@ -24,7 +24,7 @@ from guest.agent.ociresources import resources_json
 from guest.agent.ociseccomp import seccomp_json
 
 if TYPE_CHECKING:
-    from protos.lean.gen.grpc import Hook, Linux, LinuxDevice, Mount, Spec
+    from protos.lean.gen.grpc import Hook, Hooks, Linux, LinuxDevice, Mount, Spec
 
 Json = dict[str, Any]
 
@@ -79,8 +79,8 @@ def spec_json(spec: Spec | None, container_id: str, around: Surroundings) -> Jso
     }
     if spec.hostname and not around.hostname:
         result["hostname"] = spec.hostname
-    if spec.hooks is not None and spec.hooks.start_container:
-        result["hooks"] = {"startContainer": [_hook(hook) for hook in spec.hooks.start_container]}
+    if spec.hooks is not None:
+        result["hooks"] = _hooks(spec.hooks)
     return result
 
 
@@ -184,6 +184,13 @@ def _device(device: LinuxDevice) -> Json:
     if device.file_mode:
         result["fileMode"] = device.file_mode & 0o7777
     return result
+
+
+def _hooks(hooks: Hooks) -> Json:
+    return {
+        "createContainer": [_hook(hook) for hook in hooks.create_container],
+        "startContainer": [_hook(hook) for hook in hooks.start_container],
+    }
 
 
 def _hook(hook: Hook) -> Json:

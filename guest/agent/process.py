@@ -17,6 +17,9 @@ from guest.agent.spawn import Stdio
 from guest.agent.streams import InputStream, OutputStream
 
 _F_SETPIPE_SZ = 1031
+#: What an output pipe holds unless the command line says otherwise, in bytes: an answer's worth (`streams.MAX_READ`),
+#: so that the process goes on while one is on its way.
+OUTPUT_PIPE_SIZE = 1 << 20
 
 
 class Streams:
@@ -62,9 +65,9 @@ class Pipes:
     def __init__(self, size: int = 0) -> None:
         ends: list[int] = []
         try:
-            for _ in range(3):
+            for capacity in (size, size or OUTPUT_PIPE_SIZE, size or OUTPUT_PIPE_SIZE):
                 ends += os.pipe2(os.O_CLOEXEC)
-                _set_size(ends[-1], size)
+                _set_size(ends[-1], capacity)
         except OSError as error:
             for fd in ends:
                 os.close(fd)
@@ -90,10 +93,15 @@ def terminal_streams(master: int) -> Streams:
 
 
 def _set_size(fd: int, size: int) -> None:
-    if size:
-        import fcntl
+    if not size:
+        return
+    import fcntl
 
+    try:
         fcntl.fcntl(fd, _F_SETPIPE_SZ, size)
+    except PermissionError:
+        # Beyond /proc/sys/fs/pipe-max-size: what the kernel gave will do.
+        return
 
 
 class Process:

@@ -53,6 +53,8 @@ class Reaper:
         self.windows: set[Window] = set()
         self._watched: dict[int, asyncio.Future[int]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        #: By the pid of a child for which it was asked, its name (`comm`) when it ended; empty before.
+        self.last_names: dict[int, str] = {}
 
     def start(self) -> None:
         """Begin to reap."""
@@ -91,6 +93,7 @@ class Reaper:
         """Wait for the children that have ended, in batches, so that a storm of them can't starve the loop."""
         for _ in range(BATCH):
             try:
+                self._keep_name()
                 ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)
             except ChildProcessError:
                 return
@@ -99,6 +102,21 @@ class Reaper:
             self.settle(ended.si_pid, exit_status(ended.si_code, ended.si_status))
         if self._loop is not None:
             self._loop.call_soon(self.reap)
+
+    def _keep_name(self) -> None:
+        if self.last_names:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if ended is not None and ended.si_pid in self.last_names:
+                self.last_names[ended.si_pid] = name_of(ended.si_pid)
+
+
+def name_of(pid: int) -> str:
+    """What a process is called by the kernel, also after its end until it is reaped; empty if there is none."""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().rstrip("\n")
+    except OSError:
+        return ""
 
 
 def exit_status(code: int, status: int) -> int:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 MAX_ROUTES = 4096
 RT_TABLE_MAIN = 254
-RTPROT_BOOT = 3
+#: Whose routes ours are: those of containers with CAP_NET_ADMIN are `boot`, the kernel's own `kernel`.
+RTPROT_STATIC = 4
 RTN_UNICAST = 1
 RTM_F_CLONED = 0x200
 SCOPE_LINK = 253
@@ -67,7 +68,7 @@ def parse_route(body: bytes, names: dict[int, str]) -> Route | None:
 
 
 def update_routes(wanted: Sequence[Route]) -> list[Route]:
-    """Add or replace the routes; returns all that there are then."""
+    """Make our routes those given, and leave alone what others have added; returns all that there are then."""
     if len(wanted) > MAX_ROUTES:
         raise InvalidArgumentError(f"{len(wanted)} routes are too many")
     with Netlink() as netlink:
@@ -79,7 +80,26 @@ def update_routes(wanted: Sequence[Route]) -> list[Route]:
             flags = rtnetlink.NLM_F_CREATE | rtnetlink.NLM_F_REPLACE
             what = f"add route to {route.dest or 'default'}"
             netlink.request(what, rtnetlink.RTM_NEWROUTE, flags, body)
+        _remove_stale(netlink, {_key(route) for route in wanted})
         return _list(netlink)
+
+
+def _remove_stale(netlink: Netlink, wanted: set[tuple[int, bytes, int]]) -> None:
+    """Remove what we have once added and is not wanted any more."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        body = rtnetlink.ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
+        for answer in netlink.dump("list routes", rtnetlink.RTM_GETROUTE, body):
+            _, prefix, _, _, table, protocol, _, _, _ = rtnetlink.ROUTE.unpack_from(answer)
+            destination = rtnetlink.attributes(answer[rtnetlink.ROUTE.size :]).get(rtnetlink.RTA_DST, b"")
+            is_ours = table == RT_TABLE_MAIN and protocol == RTPROT_STATIC
+            if is_ours and (int(family), destination, prefix) not in wanted:
+                netlink.request("remove a route", rtnetlink.RTM_DELROUTE, 0, answer)
+
+
+def _key(route: Route) -> tuple[int, bytes, int]:
+    """Family, destination and length of the prefix, as the kernel shows them."""
+    destination, prefix = addresses.network(route.dest) if route.dest else (b"", 0)
+    return int(_family(route)), destination if prefix else b"", prefix
 
 
 def route_body(route: Route, indexes: dict[str, int]) -> bytes:
@@ -90,7 +110,7 @@ def route_body(route: Route, indexes: dict[str, int]) -> bytes:
     if not scope and not route.gateway and family == socket.AF_INET:
         scope = SCOPE_LINK
     flags = route.flags & 0xFF
-    body = rtnetlink.ROUTE.pack(family, prefix, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, scope, RTN_UNICAST, flags)
+    body = rtnetlink.ROUTE.pack(family, prefix, 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, scope, RTN_UNICAST, flags)
     if destination and prefix:
         body += rtnetlink.attribute(rtnetlink.RTA_DST, destination)
     if route.gateway:

@@ -5,7 +5,7 @@ An empty `exec_id`, or the container's own id, means the init.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from guest.agent import names
 from guest.agent.errors import InvalidArgumentError
@@ -28,6 +28,7 @@ from protos.lean.gen.wellknown import Empty
 if TYPE_CHECKING:
     from guest.agent.process import Process
     from guest.agent.streams import OutputStream
+    from ttrpc.piped import PipedMessage
 
 
 class ProcessRpcs(AgentRpcs):
@@ -70,11 +71,11 @@ class ProcessRpcs(AgentRpcs):
         self._process(message.container_id, message.exec_id).streams.stdin.end()
         return Empty()
 
-    async def read_stdout(self, message: ReadStreamRequest) -> ReadStreamResponse:
-        """Wait for output; empty data is the end."""
+    async def read_stdout(self, message: ReadStreamRequest) -> Any:
+        """Wait for output; empty data is the end. Much of it comes as a `PipedMessage`, the same response."""
         return await _read(self._process(message.container_id, message.exec_id).streams.stdout, message)
 
-    async def read_stderr(self, message: ReadStreamRequest) -> ReadStreamResponse:
+    async def read_stderr(self, message: ReadStreamRequest) -> Any:
         """As `read_stdout`; with a terminal the end comes at once."""
         return await _read(self._process(message.container_id, message.exec_id).streams.stderr, message)
 
@@ -84,7 +85,10 @@ class ProcessRpcs(AgentRpcs):
         return Empty()
 
 
-async def _read(stream: OutputStream | None, message: ReadStreamRequest) -> ReadStreamResponse:
+async def _read(stream: OutputStream | None, message: ReadStreamRequest) -> ReadStreamResponse | PipedMessage:
     if message.len == 0:
         raise InvalidArgumentError("a read of 0 bytes would look like the end of the stream")
-    return ReadStreamResponse(data=await stream.read(message.len, message.position) if stream is not None else b"")
+    if stream is None:
+        return ReadStreamResponse()
+    data = await stream.read(message.len, message.position)
+    return ReadStreamResponse(data=data) if isinstance(data, bytes) else data

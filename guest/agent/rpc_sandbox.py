@@ -44,7 +44,13 @@ class SandboxRpcs(AgentRpcs):
     async def online_cpu_mem(self, message: OnlineCpuMemRequest) -> Empty:
         """Use CPUs and memory that were plugged in."""
         timeout = self.agent.options.hotplug_timeout
-        await hotplug.online(self.agent.layout.sys, message.nb_cpus, message.wait, message.cpu_only, timeout)
+        sys, most = self.agent.layout.sys, message.most_cpus
+        if message.nb_cpus or most is None:
+            await hotplug.online(sys, message.nb_cpus, message.wait, message.cpu_only, timeout)
+        elif not message.cpu_only:
+            hotplug.online_memory(sys)
+        if most is not None:
+            hotplug.offline_cpus(sys, most)
         return Empty()
 
     async def reseed_random_dev(self, message: ReseedRandomDevRequest) -> Empty:

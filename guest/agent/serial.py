@@ -49,8 +49,10 @@ class SerialProtocol(asyncio.Protocol):
         self._tail = b""
         self._stall: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
-        #: Done when the port is closed.
+        #: Done when this side is through with the host.
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        #: What is wrong with the port itself, if it was that.
+        self.fault: OSError | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The port is open."""
@@ -91,7 +93,8 @@ class SerialProtocol(asyncio.Protocol):
             self._session.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The port is closed."""
+        """The host is gone, or the port is."""
+        self.fault = exc if isinstance(exc, OSError) else None
         self._cancel_stall()
         self._cancel_watch()
         self._end_session(exc)
@@ -150,25 +153,32 @@ async def serve(make_session: MakeSession, sys: str = "/sys", dev: str = "/dev")
     path = await find_port(sys, dev)
     while True:
         try:
-            await _serve_once(path, make_session)
+            fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                await serve_port(fd, make_session)
+            finally:
+                os.close(fd)
         except OSError as error:
             log.warning("%s: %s", path, error.strerror or error)
             await asyncio.sleep(_RETRY_SECONDS)
 
 
-async def _serve_once(path: str, make_session: MakeSession) -> None:
-    fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
+async def serve_port(fd: int, make_session: MakeSession) -> None:
+    """Serve one host after the other on an open port; raises `OSError` when the port itself fails.
+
+    The port stays open between two hosts: closing it discards what is in it, and that may be the preamble of the next
+    host, who came before the going of the last one was noticed.
+    """
+    while True:
         await host_present(fd)
-    except BaseException:
-        os.close(fd)
-        raise
-    protocol = SerialProtocol(make_session, lambda: is_gone(fd))
-    transport = FdTransport(asyncio.get_running_loop(), fd, protocol)
-    try:
-        await protocol.closed
-    finally:
-        transport.abort()
+        protocol = SerialProtocol(make_session, lambda: is_gone(fd))
+        transport = FdTransport(asyncio.get_running_loop(), os.dup(fd), protocol)
+        try:
+            await protocol.closed
+        finally:
+            transport.abort()
+        if protocol.fault is not None:
+            raise protocol.fault
 
 
 async def find_port(sys: str, dev: str, name: str = PORT_NAME) -> str:

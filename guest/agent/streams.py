@@ -16,9 +16,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
+import sys
 
+from guest.agent import kept
 from guest.agent.errors import FailedPreconditionError, InvalidArgumentError
+from guest.agent.kept import KeptOutput
+from ttrpc.piped import PipedMessage
 
 #: What the agent says of itself (`AgentDetails.extra_features`) because of `position`.
 POSITION_FEATURE = "stream-position"
@@ -26,6 +31,11 @@ POSITION_FEATURE = "stream-position"
 QUIET_SECONDS = 1.0
 #: A reply must fit a ttrpc frame (4 MiB); a read returns what there is, so more than this gains nothing.
 MAX_READ = 1 << 20
+#: Who has written this much is likely to be writing more: an answer costs as much time as many kilobytes. So the writer
+#: gets the processor, some times, before it is answered with.
+BURST = 64 * 1024
+BURST_TURNS = 32
+_FIONREAD = 0x541B
 
 
 class OutputStream:
@@ -39,14 +49,14 @@ class OutputStream:
         self._writer_exited = False
         #: Bytes handed out so far, and the last of them, until the host says that it has got them.
         self._given = 0
-        self._last = b""
+        self._last: bytes | KeptOutput = b""
 
     @property
     def closed(self) -> bool:
         """Whether the stream has ended for good."""
         return self._fd < 0
 
-    async def read(self, limit: int, position: int | None = None) -> bytes:
+    async def read(self, limit: int, position: int | None = None) -> bytes | PipedMessage:
         """At least one byte and at most `limit` as soon as there are any; empty at the end.
 
         `position`: how many bytes the host has got so far; None from a host that doesn't say, and that has got all.
@@ -55,26 +65,55 @@ class OutputStream:
             missed = self._missed(position)
             if missed:
                 return missed[:limit]
-            self._last = b""
+            self._forget()
             self._last = await self._next(min(limit, MAX_READ))
             self._given += len(self._last)
-            return self._last
+            return self._shown()
 
     def _missed(self, position: int | None) -> bytes:
         """What was handed out and did not arrive."""
         missing = 0 if position is None else self._given - position
         if not 0 <= missing <= len(self._last):
             raise InvalidArgumentError(f"position {position} of an output that stands at {self._given}")
-        return self._last[len(self._last) - missing :]
+        if missing and not isinstance(self._last, bytes):
+            self._last = self._last.take()
+        return self._last[len(self._last) - missing :] if isinstance(self._last, bytes) else b""
 
-    async def _next(self, limit: int) -> bytes:
+    def _shown(self) -> bytes | PipedMessage:
+        """The last answer, to be sent; it is kept as well."""
+        if not isinstance(self._last, bytes):
+            try:
+                return self._last.message()
+            except OSError:
+                # No more descriptors, or no memory for a pipe.
+                self._last = self._last.take()
+        return self._last
+
+    def _forget(self) -> None:
+        if not isinstance(self._last, bytes):
+            self._last.close()
+        self._last = b""
+
+    async def _next(self, limit: int) -> bytes | KeptOutput:
         while self._fd >= 0:
-            data = self._take(limit)
+            data = self._burst(limit) or self._take(limit)
             if data is not None:
                 return data
             if not await self._readable():
                 break
         return (self._take(limit) or b"") if self._fd >= 0 else b""
+
+    def _burst(self, limit: int) -> KeptOutput | None:
+        """What a writer in the middle of much output has written, left where it is; None if there is not that much."""
+        amount = available(self._fd)
+        if amount < BURST or limit < BURST:
+            return None
+        for _ in range(BURST_TURNS):
+            os.sched_yield()
+            before, amount = amount, available(self._fd)
+            if amount in (before, limit):
+                break
+        return kept.keep(self._fd, min(amount, limit))
 
     def writer_exited(self) -> None:
         """The process has exited: from now on a quiet pipe counts as ended."""
@@ -84,6 +123,7 @@ class OutputStream:
 
     def close(self) -> None:
         """Close for good; who waits in `read` gets the end. Idempotent."""
+        self._forget()
         if self._fd < 0:
             return
         self._settle(False)
@@ -207,6 +247,11 @@ class InputStream:
             asyncio.get_running_loop().remove_writer(self._fd)
             _resolve(self._waiter, True)
             self._waiter = None
+
+
+def available(fd: int) -> int:
+    """How many bytes can be read now."""
+    return int.from_bytes(fcntl.ioctl(fd, _FIONREAD, bytes(4)), sys.byteorder)
 
 
 def _resolve(waiter: asyncio.Future[bool], value: bool) -> None:

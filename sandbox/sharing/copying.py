@@ -16,7 +16,7 @@ from pathlib import Path
 from hypervisor.vm import OnSpawn
 from protos.gen import grpc as agent_pb
 from sandbox import guest_paths
-from sandbox.errors import InvalidArgumentError
+from sandbox.errors import InvalidArgumentError, UnimplementedError
 from sandbox.interface import Mount
 from sandbox.sharing.directory import SharedDirectory
 from sandbox.sharing.following import Follower
@@ -71,6 +71,8 @@ class CopyPlan(SharingPlan):
 class CopyShare(Share):
     """Copies in the guest, and what has to be known of them."""
 
+    shares_entries = False
+
     def __init__(self, directory: SharedDirectory) -> None:
         self._directory = directory
         self._follower = Follower()
@@ -96,6 +98,11 @@ class CopyShare(Share):
         """Copy them; follow those that are made to be changed."""
         once: list[str] = []
         for entry in entries:
+            if entry.follows_mounts:
+                raise UnimplementedError(
+                    f"mount source {entry.source}: what the host mounts there later can't follow into a copy (mount "
+                    'propagation HostToContainer with shared_fs = "none")'
+                )
             source, mode = _resolve(entry)
             target = guest_paths.shared(entry.name)
             if stat.S_ISDIR(mode):

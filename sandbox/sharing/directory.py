@@ -6,6 +6,7 @@ virtiofsd's own mount namespace, attributes included. Every mount has one owner 
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from sandbox.interface import Mount
 from sandbox.sharing.share import Guest, Share
 from sandbox.volumes import ShareEntry
 
+_log = logging.getLogger(__name__)
+
 
 class SharedDirectory:
     """The directory at `path`; `prepare` before anything is added, `close` when the guest is gone."""
@@ -24,6 +27,9 @@ class SharedDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._entries: dict[str, list[Path]] = {}
+        #: How many have an entry that containers share: the guest knows files by their mount, so it must be one mount
+        #: for all, or a socket that one container has made would be another file for the next.
+        self._shared: dict[Path, int] = {}
         self._prepared = False
 
     def prepare(self) -> None:
@@ -48,23 +54,34 @@ class SharedDirectory:
         mounts.bind(fallback, place)
 
     def add(self, container_id: str, entry: ShareEntry) -> None:
-        """Bind one volume; raises `InvalidArgumentError` when its source does not exist."""
+        """Bind a volume, once for all containers that have it; `InvalidArgumentError` if its source does not exist."""
         source = os.path.realpath(entry.source)
         try:
             mode = os.stat(source).st_mode
         except OSError as error:
             raise InvalidArgumentError(f"mount source {entry.source}: {error.strerror}") from error
+        if stat.S_ISSOCK(mode):
+            _log.warning(
+                "mount source %s: the host's sockets can be seen in the guest, but nobody answers", entry.source
+            )
         place = self.path / entry.name
+        self._entries.setdefault(container_id, []).append(place)
+        self._shared[place] = self._shared.get(place, 0) + 1
+        if self._shared[place] > 1:
+            return
         if stat.S_ISDIR(mode):
             place.mkdir(exist_ok=True)
         else:
             place.touch()
-        self._entries.setdefault(container_id, []).append(place)
         mounts.bind(source, place, attributes=entry.attributes, recursive=entry.recursive)
 
     def remove(self, container_id: str) -> None:
         """Undo all that was added for a container, in reverse order; idempotent."""
         for place in reversed(self._entries.pop(container_id, [])):
+            holders = self._shared.pop(place, 1) - 1
+            if holders:
+                self._shared[place] = holders
+                continue
             mounts.unmount(place)
             _remove_mount_point(place)
         _remove_mount_point(self.path / container_id)

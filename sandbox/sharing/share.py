@@ -47,6 +47,9 @@ class Guest(Protocol):
 class Share(ABC):
     """A pod's files on their way to its guest. This base has no helper process and nothing to do beside the pod."""
 
+    #: Whether containers that have the same volume have one entry for it; else each has its own.
+    shares_entries = True
+
     @abstractmethod
     async def start(self, timeout: float) -> None:
         """Make everything that the VM needs, within `timeout` seconds; raises `HypervisorError`, `SandboxError`."""

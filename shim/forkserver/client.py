@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Set to `off` where no server is wanted; anything else names one that is apart from the node's (meant for tests).
 SWITCH = "KATA_SHIM_FORK_SERVER"
+#: The interpreter's options: isolated, no `site`, and without docstrings, which take a megabyte of each daemon.
+OPTIONS = ("-I", "-S", "-OO")
 #: The server's program.
 ENTRY = os.path.join(ROOT, "shim", "forkserver", "entry.py")
 #: Bytes that a daemon's own command line may have, which is written over the server's (`inheritance.rename`).
@@ -70,7 +72,7 @@ def start_server(environment: Mapping[str, str]) -> None:
     try:
         os.posix_spawn(
             sys.executable,
-            [sys.executable, "-I", "-S", ENTRY, " " * NAME_ROOM],
+            [sys.executable, *OPTIONS, ENTRY, " " * NAME_ROOM],
             kept,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

@@ -7,7 +7,7 @@ import os
 from importlib import import_module
 
 from shim import daemon, frugal, kernel
-from shim.forkserver import inheritance, server
+from shim.forkserver import client, inheritance, server
 from shim.forkserver.fingerprint import fingerprint, loaded_files
 from shim.paths import import_roots
 
@@ -27,6 +27,8 @@ _MODULES = (
     "protos.rich",
     "sandbox.sandbox",
     "shim.app",
+    "shim.management.handlers",
+    "shim.management.pod",
     "shim.metrics.v1",
     "shim.metrics.v2",
     "shutil",
@@ -74,5 +76,5 @@ def _prepare(request: server.Request) -> None:
 def _become(request: server.Request) -> None:
     inheritance.arrange(request.environment, request.listener, request.log, request.bundle)
     inheritance.rename(request.arguments)
-    # The flags come behind the interpreter, its two options and its program.
-    daemon.main(request.arguments[4:])
+    # The flags come behind the interpreter, its options and its program.
+    daemon.main(request.arguments[2 + len(client.OPTIONS) :])

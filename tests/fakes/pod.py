@@ -37,9 +37,9 @@ from sandbox.interface import (
     Stdio,
     StdioUris,
 )
+from tests.fakes.life import VM_PID, FakeLife
 
-#: Pid that the fake VM claims.
-VM_PID = 4242
+__all__ = ["VM_PID", "FakePod"]
 
 
 class FakeProcess:
@@ -100,6 +100,7 @@ class FakePod:
         self.last_resources = b""
         self.size = (0, 0)
         self._creating = 0
+        self.life = FakeLife(identity)
         self._open_stdio = open_stdio
         self._publish = publish
         self._group = anyio.create_task_group()
@@ -116,7 +117,7 @@ class FakePod:
 
     @property
     def is_empty(self) -> bool:
-        return not self.processes and not self._creating
+        return not self.processes and not self._creating and not self.life.exists
 
     async def create(self, request: CreateRequest, timeout: float | None) -> int:
         self.create_timeout = timeout
@@ -240,6 +241,8 @@ class FakePod:
         )
 
     async def pids(self, container_id: str) -> list[ProcessInfo]:
+        if self.life.exists and container_id == self.identity.sandbox_id:
+            return [ProcessInfo(VM_PID)]
         self._process(container_id, "")
         return [ProcessInfo(VM_PID, exec_id) for cid, exec_id in self.processes if cid == container_id]
 
@@ -280,6 +283,7 @@ class FakePod:
                 if process.status is ProcessStatus.RUNNING:
                     await process.exited.wait()
         self.was_shut_down = True
+        self.life.end(0)
 
     def _process(self, container_id: str, exec_id: str) -> FakeProcess:
         try:

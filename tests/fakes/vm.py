@@ -6,12 +6,17 @@ It obeys `tests.fakes.vm_contract`, as the real one does.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import anyio
 import anyio.lowlevel
 
 from hypervisor.errors import HypervisorError, IllegalStateError, VmGoneError
+from hypervisor.hotplug.plug import Hotplug
+from hypervisor.hotplug.slots import PciSlots
+from hypervisor.nics import Nic
 from hypervisor.vm import Diagnostics, Vm, VmExit
+from tests.fakes.monitor import FakeMonitor
 
 _pids = itertools.count(1 << 22)
 
@@ -29,8 +34,13 @@ class FakeVm(Vm):
         self.start_gate: anyio.Event | None = None
         #: Whether the orderly part of `shutdown` takes all the time it is given.
         self.hangs_on_shutdown = False
+        #: What it was started with.
+        self.nics: tuple[Nic, ...] = ()
         #: What was called, in order.
         self.calls: list[str] = []
+        #: Its QMP: what was plugged in, and how that misbehaves.
+        self.monitor = FakeMonitor(self._require_running)
+        self._hotplug = Hotplug(self.monitor, PciSlots(1))
         self._pid = 0
         self._started = False
         self._paused = False
@@ -42,6 +52,10 @@ class FakeVm(Vm):
         if not self._pid:
             raise IllegalStateError("the VM has not been started")
         return self.url
+
+    @property
+    def hotplug(self) -> Hotplug:
+        return self._hotplug
 
     @property
     def pid(self) -> int:
@@ -59,8 +73,9 @@ class FakeVm(Vm):
             self._exit = VmExit(returncode, signal if returncode is None else None, reason)
             self._ended.set()
 
-    async def start(self, timeout: float) -> None:
+    async def start(self, timeout: float, nics: Sequence[Nic] = ()) -> None:
         self.calls.append("start")
+        self.nics = tuple(nics)
         if self._pid or self._exit:
             raise IllegalStateError("the VM was started or ended before")
         if self.start_error:

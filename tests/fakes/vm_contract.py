@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
 import pytest
@@ -32,7 +33,7 @@ class VmContract:
 
     async def test_before_start_what_needs_a_running_vm_is_illegal(self, subject: Subject):
         vm = subject.vm
-        for call in (vm.wait, vm.pause, vm.resume, vm.status):
+        for call in (vm.wait, vm.pause, vm.resume, vm.status, _plug(vm), _unplug(vm)):
             with pytest.raises(IllegalStateError):
                 await call()
         with pytest.raises(IllegalStateError):
@@ -50,6 +51,25 @@ class VmContract:
         with pytest.raises(IllegalStateError):
             await subject.vm.start(PATIENCE)
         assert await subject.vm.status() == "running"
+
+    async def test_a_device_comes_once_and_goes_and_its_going_is_waited_for(self, subject: Subject):
+        vm = subject.vm
+        await vm.start(PATIENCE)
+        await vm.hotplug.add("virtio-scsi-pci", "bus", vm.hotplug.slots.take("bus").properties)
+        await _plug(vm)()
+        with pytest.raises(HypervisorError, match=r"plug in scsi-cd drive: .*uplicate"):
+            await _plug(vm)()
+        await _unplug(vm)()
+        await _plug(vm)()
+
+    async def test_a_descriptor_is_passed_under_a_name(self, subject: Subject):
+        await subject.vm.start(PATIENCE)
+        await subject.vm.hotplug.pass_descriptor("null", 0)
+        await subject.vm.hotplug.execute("closefd", {"fdname": "null"})
+
+    async def test_unplugging_what_is_not_there_is_success(self, subject: Subject):
+        await subject.vm.start(PATIENCE)
+        await _unplug(subject.vm)()
 
     async def test_pause_and_resume_are_idempotent(self, subject: Subject):
         vm = subject.vm
@@ -94,7 +114,7 @@ class VmContract:
         subject.die()
         with anyio.fail_after(PATIENCE):
             await vm.wait()
-        for call in (vm.pause, vm.resume, vm.status):
+        for call in (vm.pause, vm.resume, vm.status, _plug(vm), _unplug(vm)):
             with pytest.raises(VmGoneError, match="killed by SIGKILL"):
                 await call()
         assert (vm.pid, vm.agent_url, vm.started) == (pid, url, False)
@@ -176,3 +196,12 @@ class VmContract:
         assert not subject.vm.started
         with anyio.fail_after(PATIENCE):
             assert (await subject.vm.wait()).signal == 9
+
+
+def _plug(vm: Vm) -> Callable[[], Awaitable[None]]:
+    """An empty drive on a controller: a device that goes whatever the guest does."""
+    return partial(vm.hotplug.add, "scsi-cd", "drive", {"bus": "bus.0"})
+
+
+def _unplug(vm: Vm) -> Callable[[], Awaitable[None]]:
+    return partial(vm.hotplug.remove, "drive", PATIENCE)

@@ -105,6 +105,7 @@ class World:
             "root": {"path": "rootfs"},
             "process": {"args": ["sh"], "cwd": "/"},
             "annotations": annotations,
+            "linux": {"namespaces": [{"type": kind} for kind in ("pid", "ipc", "network")]},
         }
         (path / "config.json").write_text(json.dumps(base | spec))
         return CreateRequest(container_id, path)

@@ -114,7 +114,14 @@ def _make_containerd(
         opt=directory / "opt",
     )
     network.write(private.cni_conf, directory / "cni" / "leases")
-    text = render(private, pause_image=PAUSE, kata_config=configuration, cni_bin=cni.PLUGINS, debug=debug)
+    text = render(
+        private,
+        pause_image=PAUSE,
+        kata_config=configuration,
+        cni_bin=cni.PLUGINS,
+        seccomp_config=_with_seccomp(configuration, directory / "kata-seccomp"),
+        debug=debug,
+    )
     config = directory / "config.toml"
     config.write_text(text)
     log = directory / "containerd.log"
@@ -122,6 +129,16 @@ def _make_containerd(
     programs = _covered_shim(directory) if covered else paths.PREFIX / "bin"
     search_path = f"{programs}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     return Containerd(config, private.socket, log, search_path, _coverage_environment() if covered else {})
+
+
+def _with_seccomp(configuration: Path, directory: Path) -> Path:
+    """A copy in `directory` of a configuration, by which guests apply the containers' seccomp profiles."""
+    copy = directory / "configuration.toml"
+    drop_ins = directory / "config.d"
+    drop_ins.mkdir(parents=True)
+    copy.write_text(configuration.read_text())
+    (drop_ins / "50-seccomp.toml").write_text("[runtime]\ndisable_guest_seccomp = false\n")
+    return copy
 
 
 def _covered_shim(directory: Path) -> Path:

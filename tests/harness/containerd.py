@@ -7,6 +7,7 @@ import signal
 from collections.abc import Mapping
 from pathlib import Path
 
+from shim.forkserver import client
 from tests.harness import processes
 from tests.harness.command import CommandError, run
 from tests.harness.nursery import Nursery
@@ -31,7 +32,9 @@ class Containerd:
         self.log = log
         inherited = {key: value for key, value in os.environ.items() if key not in _NOT_FOR_SHIMS}
         command = ["containerd", "--config", str(config)]
-        self._nursery = Nursery(command, log, {**inherited, "PATH": search_path, **env})
+        # A fork server of its own: pods that outlive this containerd's must not be children of another one's.
+        own = {"PATH": search_path, client.SWITCH: str(socket)}
+        self._nursery = Nursery(command, log, {**inherited, **own, **env})
         self.pid = 0
 
     @property

@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.harness.runtimes import KATA_HOST_DEVICES, KATA_SECCOMP, Runtime
+
 
 @dataclass(frozen=True)
 class ContainerdPaths:
@@ -18,8 +20,18 @@ class ContainerdPaths:
     opt: Path
 
 
-def render(paths: ContainerdPaths, *, pause_image: str, kata_config: Path, cni_bin: Path, debug: bool = False) -> str:
+def render(
+    paths: ContainerdPaths,
+    *,
+    pause_image: str,
+    kata_config: Path,
+    cni_bin: Path,
+    seccomp_config: Path | None = None,
+    debug: bool = False,
+) -> str:
     """config.toml (version 2, containerd 1.6 and 1.7) with CRI, runtimes runc and kata, and nothing outside `paths`.
+
+    `seccomp_config` is the kata configuration of the handler whose guests apply seccomp profiles.
 
     `restrict_oom_score_adj` keeps CRI from asking for scores that need CAP_SYS_RESOURCE, which a container or a
     sandboxed build machine may not have.
@@ -57,8 +69,22 @@ def render(paths: ContainerdPaths, *, pause_image: str, kata_config: Path, cni_b
         "  privileged_without_host_devices = true",
         f"[{cri}.containerd.runtimes.kata.options]",
         f"  ConfigPath = {_text(kata_config)}",
+        *_kata_handler(cri, KATA_SECCOMP, True, seccomp_config or kata_config),
+        *_kata_handler(cri, KATA_HOST_DEVICES, False, kata_config),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _kata_handler(cri: str, runtime: Runtime, without_host_devices: bool, configuration: Path) -> list[str]:
+    """The lines of a further handler of the kata runtime."""
+    table = f"{cri}.containerd.runtimes.{runtime.name}"
+    return [
+        f"[{table}]",
+        f"  runtime_type = {_text(runtime.type)}",
+        f"  privileged_without_host_devices = {str(without_host_devices).lower()}",
+        f"[{table}.options]",
+        f"  ConfigPath = {_text(configuration)}",
+    ]
 
 
 def _text(value: object) -> str:

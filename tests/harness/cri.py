@@ -134,11 +134,14 @@ class Cri:
     ) -> Container:
         """CreateContainer; `settings` are further fields of `ContainerConfig`."""
         config = api.ContainerConfig(
-            metadata=api.ContainerMetadata(name=name, attempt=0),
             image=api.ImageSpec(image=image),
             command=list(command),
             log_path=f"{name}.log",
-            **{"linux": api.LinuxContainerConfig(), **settings},
+            **{
+                "metadata": api.ContainerMetadata(name=name, attempt=0),
+                "linux": api.LinuxContainerConfig(),
+                **settings,
+            },
         )
         request = api.CreateContainerRequest(pod_sandbox_id=pod.id, config=config, sandbox_config=pod.config)
         answer = await self.runtime.create_container(request, timeout=CALL_TIMEOUT)

@@ -51,7 +51,7 @@ class Events:
         self._rest = b""
         self.seen: list[Event] = []
 
-    def expect(self, topic: str, subject: str, timeout: float = 10.0) -> Event:
+    def expect(self, topic: str, subject: str, timeout: float = 30.0) -> Event:
         """The first event of `topic` about `subject`, seen before or within `timeout` seconds from now."""
         deadline = time.monotonic() + timeout
         while True:

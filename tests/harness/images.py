@@ -67,6 +67,8 @@ class Image:
     layers: Sequence[Layer]
     entrypoint: Sequence[str] = ()
     command: Sequence[str] = ()
+    #: Further fields of the image's configuration (image-spec, `config`), such as `StopSignal`.
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def busybox_layer(binary: bytes, applets: Sequence[str]) -> Layer:
@@ -120,6 +122,7 @@ def _manifest(image: Image, blobs: dict[str, bytes]) -> dict[str, Any]:
             "Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
             "Entrypoint": list(image.entrypoint),
             "Cmd": list(image.command),
+            **image.settings,
         },
         "rootfs": {"type": "layers", "diff_ids": ["sha256:" + _digest(data) for data in plain]},
     }

@@ -100,7 +100,9 @@ def mount_items(scope: Scope) -> dict[str, str]:
 def _is_foreign_mount(where: Path, scope: Scope) -> bool:
     if scope.bed is not None and where.is_relative_to(scope.bed.parent):
         return not where.is_relative_to(scope.bed)
-    return where.is_relative_to("/tmp") and not _TEMPORARY.search(str(where))
+    # Handles of network namespaces are an inventory of their own, for they don't tell which bed they belong to.
+    is_handle = where.is_relative_to("/run/netns")
+    return is_handle or (where.is_relative_to("/tmp") and not _TEMPORARY.search(str(where)))
 
 
 def link_items(scope: Scope) -> dict[str, str]:
@@ -136,6 +138,19 @@ def _ip_json(*arguments: str) -> list[dict[str, object]]:
 def netns_items(scope: Scope) -> dict[str, str]:
     """Handles of network namespaces."""
     return {str(path): str(path) for path in _entries(Path("/run/netns"))}
+
+
+def namespace_items(scope: Scope) -> dict[str, str]:
+    """What a VM's network may leave in the namespaces that have a handle: taps, macvtaps, queueing disciplines."""
+    items = {}
+    for name in (path.name for path in _entries(Path("/run/netns"))):
+        # One that goes meanwhile has nothing.
+        links = json.loads(run("ip", "-n", name, "-json", "link", "show", timeout=10).stdout or b"[]")
+        qdiscs = json.loads(run("tc", "-n", name, "-json", "qdisc", "show", timeout=10).stdout or b"[]")
+        found = [link["ifname"] for link in links if link.get("ifname", "").endswith("_kata")]
+        found += [f"{row['kind']} on {row['dev']}" for row in qdiscs if row["kind"] not in _DEFAULT_QDISCS]
+        items.update({f"{name} {one}": f"{one} in network namespace {name}" for one in found})
+    return items
 
 
 def cgroup_items(scope: Scope) -> dict[str, str]:
@@ -218,6 +233,7 @@ SOURCES: Mapping[str, Callable[[Scope], dict[str, str]]] = {
     "network interfaces": link_items,
     "queueing disciplines": qdisc_items,
     "network namespace handles": netns_items,
+    "things in network namespaces": namespace_items,
     "cgroups": cgroup_items,
     "sockets": socket_items,
     "files": file_items,
@@ -227,7 +243,15 @@ SOURCES: Mapping[str, Callable[[Scope], dict[str, str]]] = {
 
 #: Kinds whose items don't tell which bed they belong to.
 SHARED = frozenset(
-    {"queueing disciplines", "network namespace handles", "cgroups", "sockets", "files", "network interfaces"}
+    {
+        "queueing disciplines",
+        "network namespace handles",
+        "things in network namespaces",
+        "cgroups",
+        "sockets",
+        "files",
+        "network interfaces",
+    }
 )
 
 Inventory = Mapping[str, Mapping[str, str]]

@@ -32,6 +32,7 @@ _BUSYBOX = Path("/bin/busybox")
 _MOUNTS = (
     pb.Mount(destination="/proc", type="proc", source="proc"),
     pb.Mount(destination="/dev", type="tmpfs", source="tmpfs", options=["mode=755"]),
+    pb.Mount(destination="/dev/pts", type="devpts", source="devpts", options=["newinstance", "ptmxmode=0666"]),
     pb.Mount(destination="/sys/fs/cgroup", type="cgroup", source="cgroup"),
 )
 ENV = ("PATH=/bin",)

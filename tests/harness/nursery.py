@@ -57,7 +57,7 @@ class Nursery:
         """Every process below the reaper, detached daemons among them."""
         return processes.descendants([self.pid])
 
-    def close(self, timeout: float = 10.0) -> None:
+    def close(self, timeout: float = 30.0) -> None:
         """Kill every descendant and the reaper; idempotent. Raises `NurseryError` if one can't be killed in time."""
         stdin, stdout = self._reaper.stdin, self._reaper.stdout
         if stdin is not None and not stdin.closed:

@@ -24,5 +24,11 @@ KATA = Runtime("kata", "io.containerd.kata.v2")
 #: The peer: containers on the host's kernel.
 RUNC = Runtime("runc", "io.containerd.runc.v2")
 
+#: The same with the containers' seccomp profiles applied in the guest.
+KATA_SECCOMP = Runtime("kata-seccomp", "io.containerd.kata.v2")
+
+#: The same under a containerd that gives privileged containers all devices of the host.
+KATA_HOST_DEVICES = Runtime("kata-host-devices", "io.containerd.kata.v2")
+
 #: By handler name.
 RUNTIMES = {runtime.name: runtime for runtime in (KATA, RUNC)}

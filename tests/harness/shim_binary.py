@@ -13,6 +13,7 @@ from typing import Any
 
 from protos.codec import MessageCodec
 from protos.gen.containerd.task.v2 import TaskStub
+from shim.forkserver import client
 from tests.harness import processes
 from tests.harness.command import Result, run
 from tests.harness.waiting import eventually
@@ -33,7 +34,12 @@ class ShimBinary:
     def environment(self) -> dict[str, str]:
         """What containerd 1.6 sets for its shims."""
         inherited = {key: value for key, value in os.environ.items() if key not in _REMOVED}
-        return {**inherited, "GOMAXPROCS": "2", "TTRPC_ADDRESS": f"{self.containerd}.ttrpc"}
+        return {
+            **inherited,
+            "GOMAXPROCS": "2",
+            "TTRPC_ADDRESS": f"{self.containerd}.ttrpc",
+            client.SWITCH: str(self.containerd),
+        }
 
     def command(self, container: str, *action: str) -> list[str]:
         """The command line of containerd 1.6 to 2.x."""
@@ -62,7 +68,7 @@ class ShimBinary:
         """The daemons that `start` left behind for `container`."""
         return processes.find(rf"-id {container}( |$)")
 
-    def kill_daemons(self, container: str, timeout: float = 10.0) -> None:
+    def kill_daemons(self, container: str, timeout: float = 30.0) -> None:
         """SIGKILL them, and wait until they are gone."""
         for one in self.daemons(container):
             os.kill(one.pid, signal.SIGKILL)
@@ -78,7 +84,7 @@ def socket_of(address: str) -> Path:
 
 
 @asynccontextmanager
-async def connect(address: str, timeout: float = 10.0) -> AsyncIterator[TaskStub]:
+async def connect(address: str, timeout: float = 30.0) -> AsyncIterator[TaskStub]:
     """A task client on the shim at `address` (`unix:///run/containerd/s/...`)."""
     channel = await Channel.connect_unix(socket_of(address), MessageCodec(), timeout=timeout)
     try:

@@ -17,7 +17,7 @@ class WaitTimeoutError(AssertionError):
     """The condition did not come true in its time."""
 
 
-def eventually(probe: Callable[[], T], what: str, timeout: float = 10.0, interval: float = INTERVAL) -> T:
+def eventually(probe: Callable[[], T], what: str, timeout: float = 30.0, interval: float = INTERVAL) -> T:
     """Call `probe` until it returns something true, and return that.
 
     Raises `WaitTimeoutError` naming `what` and the last value after `timeout` seconds.
@@ -33,7 +33,7 @@ def eventually(probe: Callable[[], T], what: str, timeout: float = 10.0, interva
 
 
 async def eventually_async(
-    probe: Callable[[], Awaitable[T]], what: str, timeout: float = 10.0, interval: float = INTERVAL
+    probe: Callable[[], Awaitable[T]], what: str, timeout: float = 30.0, interval: float = INTERVAL
 ) -> T:
     """`eventually` for a probe that awaits."""
     deadline = time.monotonic() + timeout

@@ -1026,6 +1026,13 @@ class LinuxResources(betterproto2.Message):
 
     network: "LinuxNetwork | None" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, optional=True)
 
+    unified: "dict[str, str]" = betterproto2.field(
+        1000, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
+    )
+    """
+    Not Kata's: the runtime-spec's `unified`, files of cgroup v2 by name. An agent that does not know it leaves it out.
+    """
+
 
 default_message_pool.register_message("grpc", "LinuxResources", LinuxResources)
 
@@ -1318,6 +1325,12 @@ class OnlineCpuMemRequest(betterproto2.Message):
     nb_cpus: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
 
     cpu_only: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
+
+    most_cpus: "int | None" = betterproto2.field(1000, betterproto2.TYPE_UINT32, optional=True)
+    """
+    Not Kata's: take CPUs offline, the last ones first, until no more than these are online. Only for an agent with the
+    feature "cpu-offline".
+    """
 
 
 default_message_pool.register_message("grpc", "OnlineCPUMemRequest", OnlineCpuMemRequest)

@@ -1115,12 +1115,13 @@ class SetIpTablesResponse(Message):
 
 
 class OnlineCpuMemRequest(Message):
-    __slots__ = ("wait", "nb_cpus", "cpu_only")
+    __slots__ = ("wait", "nb_cpus", "cpu_only", "most_cpus")
 
-    def __init__(self, *, wait=False, nb_cpus=0, cpu_only=False):
+    def __init__(self, *, wait=False, nb_cpus=0, cpu_only=False, most_cpus=None):
         self.wait = wait
         self.nb_cpus = nb_cpus
         self.cpu_only = cpu_only
+        self.most_cpus = most_cpus
 
     def _write(self, out):
         if self.wait:
@@ -1129,6 +1130,8 @@ class OnlineCpuMemRequest(Message):
             put_uint32(out, b'\x10', self.nb_cpus)
         if self.cpu_only:
             put_bool(out, b'\x18', self.cpu_only)
+        if self.most_cpus is not None:
+            put_uint32(out, b'\xc0>', self.most_cpus)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -1138,6 +1141,8 @@ class OnlineCpuMemRequest(Message):
                 self.nb_cpus = uint32(value)
             elif tag == 24:
                 self.cpu_only = bool(value)
+            elif tag == 8000:
+                self.most_cpus = uint32(value)
 
 
 class ReseedRandomDevRequest(Message):
@@ -2482,9 +2487,9 @@ class LinuxDevice(Message):
 
 
 class LinuxResources(Message):
-    __slots__ = ("devices", "memory", "cpu", "pids", "block_io", "hugepage_limits", "network")
+    __slots__ = ("devices", "memory", "cpu", "pids", "block_io", "hugepage_limits", "network", "unified")
 
-    def __init__(self, *, devices=None, memory=None, cpu=None, pids=None, block_io=None, hugepage_limits=None, network=None):
+    def __init__(self, *, devices=None, memory=None, cpu=None, pids=None, block_io=None, hugepage_limits=None, network=None, unified=None):
         self.devices = [] if devices is None else devices
         self.memory = memory
         self.cpu = cpu
@@ -2492,6 +2497,7 @@ class LinuxResources(Message):
         self.block_io = block_io
         self.hugepage_limits = [] if hugepage_limits is None else hugepage_limits
         self.network = network
+        self.unified = {} if unified is None else unified
 
     def _write(self, out):
         for value in each(self.devices):
@@ -2508,6 +2514,11 @@ class LinuxResources(Message):
             put_message(out, b'2', LinuxHugepageLimit, value)
         if self.network is not None:
             put_message(out, b':', LinuxNetwork, self.network)
+        for key, value in self.unified.items():
+            body = bytearray()
+            put_text(body, b"\n", key)
+            put_text(body, b'\x12', value)
+            put_bytes(out, b'\xc2>', body)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -2525,6 +2536,9 @@ class LinuxResources(Message):
                 self.hugepage_limits.append(merged(None, LinuxHugepageLimit, value, budget))
             elif tag == 58:
                 self.network = merged(self.network, LinuxNetwork, value, budget)
+            elif tag == 8002:
+                key, value = map_entry(value, 18, bytes.decode, "")
+                self.unified[key] = value
 
 
 class LinuxMemory(Message):

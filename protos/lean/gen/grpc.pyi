@@ -576,12 +576,17 @@ class OnlineCpuMemRequest(Message):
     wait: bool
     nb_cpus: int
     cpu_only: bool
+    most_cpus: int | None
+    """Not Kata's: take CPUs offline, the last ones first, until no more than these are online. Only for an
+    agent with the feature 'cpu-offline'.
+    """
     def __init__(
         self,
         *,
         wait: bool = ...,
         nb_cpus: int = ...,
         cpu_only: bool = ...,
+        most_cpus: int | None = ...,
     ) -> None: ...
 
 class ReseedRandomDevRequest(Message):
@@ -1243,6 +1248,10 @@ class LinuxResources(Message):
     block_io: LinuxBlockIo | None
     hugepage_limits: list[LinuxHugepageLimit]
     network: LinuxNetwork | None
+    unified: dict[str, str]
+    """Not Kata's: the runtime-spec's `unified`, files of cgroup v2 by name. An agent that does not know it
+    leaves it out.
+    """
     def __init__(
         self,
         *,
@@ -1253,6 +1262,7 @@ class LinuxResources(Message):
         block_io: LinuxBlockIo | None = ...,
         hugepage_limits: list[LinuxHugepageLimit] | None = ...,
         network: LinuxNetwork | None = ...,
+        unified: dict[str, str] | None = ...,
     ) -> None: ...
 
 class LinuxMemory(Message):

@@ -85,10 +85,6 @@ class LivePod:
         """The client of its agent."""
         return self.sandbox.pod.require_machine().agent
 
-    def drop(self) -> None:
-        """Close the host's end of the agent's connection, as if something had cut it."""
-        self.agent.line.channel.close()
-
     async def start(self) -> None:
         """Boot the VM and run the container."""
         bundle = self._scratch / "bundle"

@@ -62,8 +62,12 @@ class Direct:
 
     def start_bundle(self, container: str) -> str:
         """Run `start` in a bundle that is there; returns the address that it prints."""
-        self._started.append(container)
+        self.will_sweep(container)
         return self.shim.start(container, self.directory / container).check().text
+
+    def will_sweep(self, container: str) -> None:
+        """Remember a sandbox, so that `sweep` ends what is left of it."""
+        self._started.append(container)
 
     def member(self, container: str, pod: str, *command: str) -> CreateTaskRequest:
         """A bundle of a pod's container, and the request to create it."""

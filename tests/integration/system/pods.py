@@ -11,6 +11,7 @@ from protos.gen.runtime import v1 as api
 from tests.harness.bed import Bed
 from tests.harness.cri import Container, Cri, Pod
 from tests.harness.fixtures import BedKeeper
+from tests.harness.runtimes import Runtime
 
 #: A container that stays until it is stopped, and ends at once on SIGTERM.
 STAY = ("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 3600 & wait; done")
@@ -63,11 +64,15 @@ async def output(cri: Cri, pod: Pod, name: str, *command: str, **settings: Any) 
 
 
 class PodKeeper:
-    """Runs a pod when one is wanted, and another if a test has spoiled the bed that the last one was in."""
+    """Runs a pod when one is wanted, and another if a test has spoiled the bed that the last one was in.
 
-    def __init__(self, beds: BedKeeper, name: str, **settings: Any) -> None:
+    It runs under the bed's runtime if no `handler` is named.
+    """
+
+    def __init__(self, beds: BedKeeper, name: str, handler: Runtime | None = None, **settings: Any) -> None:
         self._beds = beds
         self._name = name
+        self._handler = handler
         self._settings = settings
         self._stack = AsyncExitStack()
         self._bed: Bed | None = None
@@ -78,7 +83,8 @@ class PodKeeper:
         bed = self._beds.bed()
         if self._kept is None or self._bed is not bed:
             await self._stack.aclose()
-            cri = await self._stack.enter_async_context(Cri.connect(bed.socket, bed.pod_logs, bed.runtime))
+            handler = self._handler or bed.runtime
+            cri = await self._stack.enter_async_context(Cri.connect(bed.socket, bed.pod_logs, handler))
             await cri.wait_for_image()
             self._kept = cri, await cri.run_pod(self._name, **self._settings)
             self._bed = bed

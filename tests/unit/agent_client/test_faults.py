@@ -60,6 +60,14 @@ async def test_a_call_that_is_not_answered_ends_at_its_deadline_and_the_next_one
     await client.check()
 
 
+async def test_an_agent_that_gave_up_itself_says_what_it_waited_for(agent, client):
+    agent.fail("CreateContainer", Status.DEADLINE_EXCEEDED, "device 02/03 did not appear within 3 s")
+
+    error = await fault(client.create_container(container_id="c1", oci=pb.Spec()))
+
+    assert (error.code, error.message) == (Status.DEADLINE_EXCEEDED, "device 02/03 did not appear within 3 s")
+
+
 async def test_a_slow_call_does_not_hold_up_others(agent, client):
     agent.block("StatsContainer")
     slow = asyncio.ensure_future(client.stats_container("c1"))

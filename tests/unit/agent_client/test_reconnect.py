@@ -157,6 +157,21 @@ async def test_an_agent_that_takes_no_new_connection_is_given_up_in_time_and_eve
     assert (await fault(waiting)).lost
 
 
+async def test_a_new_connection_that_stays_silent_is_given_up_for_another(agent, client, monkeypatch):
+    monkeypatch.setattr(keeper, "_FIRST_ATTEMPT", 0.2)
+    keeping = asyncio.ensure_future(keep_connected(client))
+    await asyncio.sleep(0)
+    agent.block("Check", times=1)
+    agent.drop()
+    await soon(client.wait_closed())
+
+    async with asyncio.timeout(PATIENCE):
+        await client.get_guest_details()
+
+    client.close()
+    await soon(keeping)
+
+
 async def test_an_agent_that_listens_and_says_nothing_is_given_up_in_time(agent, client, monkeypatch):
     monkeypatch.setattr(keeper, "RECONNECT_TIMEOUT", 0.3)
     keeping = asyncio.ensure_future(keep_connected(client))

@@ -201,7 +201,7 @@ def test_a_key_that_the_line_scan_can_not_place_is_named_without_a_line(write):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("guest_hook_path", '"/hooks"'), ("rx_rate_limiter_max_rate", "1000"), ("confidential_guest", "true")],
+    [("rootless", "true"), ("confidential_guest", "true")],
 )
 def test_what_would_break_a_promise_is_refused_with_its_reason(write, key, value):
     message = fault(write(f"[hypervisor.qemu]\n{key} = {value}\n"))
@@ -267,3 +267,20 @@ def test_importing_the_package_imports_no_module_of_it():
 def test_an_unknown_name_of_the_package_is_an_attribute_error():
     with pytest.raises(AttributeError, match="nonsense"):
         _ = config.nonsense  # type: ignore[attr-defined]
+
+
+def test_options_that_hold_sections_are_a_configuration():
+    loaded = config.loads("TypeUrl = 'x'\n[hypervisor.qemu]\ndefault_memory = 512\n")
+    assert loaded is not None
+    assert loaded.hypervisor.default_memory == 512
+
+
+@pytest.mark.parametrize("text", ["", "SystemdCgroup = true\nBinaryName = 'x'\n"])
+def test_options_without_a_section_are_none(text: str):
+    assert config.loads(text) is None
+
+
+@pytest.mark.parametrize("text", ["[hypervisor.qemu]\ndefault_memroy = 1", "[nonsense]\na = 1", "= 1", "[" * 2**21])
+def test_faults_in_options_are_one_line_that_says_where(text: str):
+    with pytest.raises(ConfigError, match="options of the runtime in containerd's configuration"):
+        config.loads(text)

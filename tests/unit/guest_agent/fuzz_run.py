@@ -2,7 +2,7 @@
 
 To be run by `unshare` with user, mount, network, IPC, UTS and PID namespaces of its own. All of the file system is made
 read-only but for a tmpfs at /mnt, which holds the agent's directories and, beside them, files that are not its own.
-Argument: the number of examples. Prints one JSON object.
+Arguments: the number of examples, and of connections full of garbage. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from guest.agent.cmdline import Options
 from guest.agent.layout import Layout
 from guest.agent.log import Console
 from guest.agent.namespaces import SharedNamespaces
-from guest.agent.service import AgentService
+from guest.agent.service import AgentService, HealthService
 from protos.codec import decode
 from protos.lean.gen import grpc as pb
+from tests.unit.guest_agent import fuzz_bytes
 from tests.unit.guest_agent.fuzz_requests import calls
 
 #: A directory that every host has.
@@ -53,6 +54,8 @@ CODES = {
     Status.UNIMPLEMENTED,
     Status.INTERNAL,
 }
+#: The RPCs that are tried; the one that ends the agent comes last and by itself.
+RPCS = {method[1] for method in AgentService.METHODS} - {"destroy_sandbox"}
 #: mount_setattr(2), and mount(2)'s flags.
 _AT_FDCWD, _AT_RECURSIVE, _RDONLY, _MOUNT_SETATTR = -100, 0x8000, 1, 442
 _MS_REC, _MS_PRIVATE = 0x4000, 0x40000
@@ -103,6 +106,12 @@ def snapshot() -> dict[str, Any]:
     return {"files": outside, "mounts": mounts}
 
 
+def resident_kib() -> int:
+    """This process' memory, of which the agent's is a part."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
+
+
 class Fuzz:
     """One agent, and what went wrong with it."""
 
@@ -151,7 +160,7 @@ class Fuzz:
 
 def fuzz(loop: asyncio.AbstractEventLoop, target: Fuzz, examples: int) -> None:
     """Run in a thread beside the agent's loop."""
-    methods = tuple(method for method in AgentService.METHODS if method[1] != "destroy_sandbox")
+    methods = tuple(method for method in AgentService.METHODS if method[1] in RPCS)
 
     @settings(
         max_examples=examples, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
@@ -169,7 +178,7 @@ def fuzz(loop: asyncio.AbstractEventLoop, target: Fuzz, examples: int) -> None:
     rounds()
 
 
-async def run(examples: int) -> dict[str, Any]:
+async def run(examples: int, connections: int) -> dict[str, Any]:
     """Fuzz, see that the agent still works, take it down."""
     layout, crun = prepare()
     SharedNamespaces.create = lambda self, hostname: os.makedirs(self._directory, exist_ok=True)  # type: ignore[method-assign]
@@ -182,15 +191,21 @@ async def run(examples: int) -> dict[str, Any]:
         agent = Agent(group, layout, options, Console(os.open(os.devnull, os.O_WRONLY)), crun)
         agent.reaper.start()
         target = Fuzz(agent)
+        memory = resident_kib()
         await asyncio.to_thread(fuzz, asyncio.get_running_loop(), target, examples)
+        answered = await fuzz_bytes.throw([target.service, HealthService()], connections)
         after = snapshot()
+        memory = resident_kib() - memory
         async with asyncio.timeout(60):
             await target.service.destroy_sandbox(pb.DestroySandboxRequest())
+        agent.work.end_background()
         agent.close()
     return {
         "faults": target.faults,
         "codes": target.codes,
-        "rpcs": sorted(target.rpcs),
+        "unasked": sorted(RPCS - target.rpcs),
+        "answered": answered,
+        "grew_kib": memory,
         "untouched": before["files"] == after["files"],
         "foreign_mounts": sorted(set(after["mounts"]) - set(before["mounts"])),
         "missing_mounts": sorted(set(before["mounts"]) - set(after["mounts"])),
@@ -200,7 +215,7 @@ async def run(examples: int) -> dict[str, Any]:
 def main() -> None:
     """Enclose, fuzz, report."""
     enclose()
-    print(json.dumps(asyncio.run(run(int(sys.argv[1])))))
+    print(json.dumps(asyncio.run(run(int(sys.argv[1]), int(sys.argv[2])))))
 
 
 if __name__ == "__main__":

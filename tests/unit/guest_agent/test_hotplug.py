@@ -70,3 +70,15 @@ def test_the_size_of_a_memory_block_is_hexadecimal(sys):
     (sys / "devices/system/memory/block_size_bytes").write_text("8000000\n")
 
     assert hotplug.memory_block_size(str(sys)) == 128 << 20
+
+
+async def test_surplus_cpus_go_offline_from_the_last_on_and_the_first_stays(sys):
+    (sys / "devices/system/cpu/cpu0").mkdir()
+    for number in (2, 3):
+        (sys / f"devices/system/cpu/cpu{number}/online").write_text("1")
+
+    assert hotplug.offline_cpus(str(sys), 2) == 2
+    assert [state(sys, "cpu", number) for number in (1, 2, 3)] == ["1", "0", "0"]
+    assert hotplug.offline_cpus(str(sys), 2) == 0
+    assert hotplug.offline_cpus(str(sys), 0) == 1
+    assert state(sys, "cpu", 1) == "0"

@@ -105,3 +105,26 @@ def test_cpu_lists_are_understood(text, numbers):
 def test_a_malformed_cpu_list_is_refused(text):
     with pytest.raises(InvalidArgumentError):
         cpu_set(text)
+
+
+def test_unified_resources_are_passed_as_they_are():
+    files = {"memory.high": "5", "io.max": "8:0 rbps=1", "hugetlb.2MB.max": "0"}
+
+    assert convert(unified=files) == {"unified": files}
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"../memory.max": "1"},
+        {"memory": "1"},
+        {"a/b.c": "1"},
+        {"": "1"},
+        {"cgroup.procs": "1"},
+        {"a.b": "x" * 5000},
+        {f"memory.x{number}": "1" for number in range(65)},
+    ],
+)
+def test_unified_resources_that_are_no_files_of_a_controller_are_refused(files):
+    with pytest.raises(InvalidArgumentError, match="unified resource"):
+        convert(unified=files)

@@ -196,13 +196,13 @@ class TestLinux:
             convert(linux=Linux(rootfs_propagation="sideways"))
 
 
-def test_only_start_container_hooks_run_in_the_guest():
+def test_only_the_hooks_of_the_container_s_namespaces_run_in_the_guest():
     hook = Hook(path="/bin/hook", args=["hook"], timeout=3)
-    hooks = Hooks(prestart=[hook], create_runtime=[hook], poststop=[hook], start_container=[hook])
+    inside = {"create_container": [hook], "start_container": [hook]}
+    hooks = Hooks(prestart=[hook], create_runtime=[hook], poststart=[hook], poststop=[hook], **inside)
 
-    assert convert(hooks=hooks)["hooks"] == {
-        "startContainer": [{"path": "/bin/hook", "args": ["hook"], "env": [], "timeout": 3}]
-    }
+    kept = [{"path": "/bin/hook", "args": ["hook"], "env": [], "timeout": 3}]
+    assert convert(hooks=hooks)["hooks"] == {"createContainer": kept, "startContainer": kept}
 
 
 def test_annotations_that_steer_crun_are_dropped():

@@ -13,7 +13,7 @@ from grpclib.const import Cardinality
 from grpclib.exceptions import GRPCError
 
 from guest.agent import serial
-from guest.agent.preamble import LENGTH, PREFIX
+from guest.agent.preamble import LENGTH, PREFIX, answer
 from guest.agent.serial import SerialProtocol
 from guest.agent.service import HealthService
 from protos.codec import MessageCodec
@@ -222,6 +222,38 @@ async def test_a_host_that_comes_is_waited_for_without_spinning(monkeypatch):
     assert select.select([guest], [], [], 0)[0] == []
     guest.close()
     host.close()
+
+
+async def test_a_host_that_comes_as_the_last_one_goes_is_heard():
+    # A packet of no bytes reads as an end that is not for ever, as at a port whose host has gone.
+    guest, host = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    serving = asyncio.create_task(serial.serve_port(guest.fileno(), asyncio.Protocol))
+    answers = []
+
+    for nonce in ("1" * 32, "2" * 32):
+        host.sendall(preamble(nonce))
+        answers.append(await asyncio.wait_for(asyncio.to_thread(host.recv, 100), 10))
+        host.send(b"")
+
+    assert answers == [answer(b"1" * 32), answer(b"2" * 32)]
+    assert not serving.done()
+    serving.cancel()
+    guest.close()
+    host.close()
+
+
+async def test_a_port_that_fails_is_told(monkeypatch):
+    async def at_once(fd: int) -> None:
+        """Somebody is there."""
+
+    monkeypatch.setattr(serial, "host_present", at_once)
+    master, slave = os.openpty()
+    os.close(slave)
+
+    with pytest.raises(OSError, match="Input/output error"):
+        await asyncio.wait_for(serial.serve_port(master, asyncio.Protocol), 10)
+
+    os.close(master)
 
 
 def test_the_preamble_has_its_documented_length():

@@ -15,6 +15,7 @@ from guest.agent.cgroup import Cgroup
 from guest.agent.service import AgentService, HealthService
 from guest.agent.storage import registry
 from protos.lean.gen import grpc as pb
+from tests.unit.guest_agent.replies import body
 
 pytestmark = pytest.mark.anyio
 
@@ -44,7 +45,7 @@ async def read_all(service, exec_id: str = "", container_id: str = "c1", stream:
     output = b""
     while True:
         request = pb.ReadStreamRequest(container_id=container_id, exec_id=exec_id, len=1 << 16)
-        data = (await asyncio.wait_for(getattr(service, stream)(request), 20)).data
+        data = body(await asyncio.wait_for(getattr(service, stream)(request), 20))
         if not data:
             return output
         output += data
@@ -160,7 +161,7 @@ class TestStreams:
         write = asyncio.create_task(service.write_stdin(pb.WriteStreamRequest(container_id="c1", data=data)))
         received = b""
         while len(received) < len(data):
-            received += (await service.read_stdout(pb.ReadStreamRequest(container_id="c1", len=1 << 16))).data
+            received += body(await service.read_stdout(pb.ReadStreamRequest(container_id="c1", len=1 << 16)))
         await service.close_stdin(pb.CloseStdinRequest(container_id="c1"))
 
         assert (await write).len == len(data)

@@ -8,7 +8,12 @@ import os
 import pytest
 
 from guest.agent.errors import FailedPreconditionError, InvalidArgumentError
-from guest.agent.streams import InputStream, OutputStream
+from guest.agent.process import Pipes
+from guest.agent.streams import BURST, MAX_READ, InputStream, OutputStream
+from protos.codec import decode
+from protos.lean.gen.grpc import ReadStreamResponse
+from tests.unit.guest_agent.replies import body
+from ttrpc.piped import PipedMessage
 
 pytestmark = pytest.mark.anyio
 
@@ -147,7 +152,7 @@ async def test_a_write_larger_than_the_pipe_waits_for_the_reader():
 
     output, received = OutputStream(reader), b""
     while len(received) < len(data):
-        received += await soon(output.read(1 << 16))
+        received += body(await soon(output.read(1 << 16)))
 
     assert await soon(task) == len(data)
     assert received == data
@@ -262,3 +267,73 @@ async def test_a_write_that_was_cut_off_half_way_goes_on_there():
     assert received == data
     stdin.close()
     os.close(reader)
+
+
+@pytest.fixture
+def burst():
+    """An output whose pipe is full of random bytes: the stream, the bytes, and the writing end."""
+    pipes = Pipes()
+    os.set_blocking(pipes.child[1], False)
+    data = os.urandom(MAX_READ)
+    assert os.write(pipes.child[1], data) == len(data)
+    yield pipes.streams.stdout, data, pipes.child[1]
+    pipes.streams.close()
+    pipes.close_child()
+
+
+async def test_much_output_is_answered_out_of_its_pipe_as_a_proper_response(burst):
+    stream, data, _ = burst
+
+    reply = await soon(stream.read(MAX_READ, 0))
+
+    assert isinstance(reply, PipedMessage)
+    assert decode(ReadStreamResponse, reply.head + reply.read()).data == data
+    reply.close()
+
+
+@pytest.mark.parametrize("limit", [BURST, BURST + 1, 100_000, 1 << 30])
+async def test_much_output_comes_whole_and_in_order_whatever_is_asked_for(burst, limit: int):
+    stream, data, writer = burst
+    received = b""
+
+    while len(received) < len(data):
+        piece = body(await soon(stream.read(limit, len(received))))
+        assert 0 < len(piece) <= limit
+        received += piece
+
+    assert received == data
+    os.write(writer, b"more")
+    assert await soon(stream.read(10, len(data))) == b"more"
+
+
+async def test_much_output_that_did_not_arrive_is_given_again_whole_or_in_part(burst):
+    stream, data, _ = burst
+    lost = await soon(stream.read(MAX_READ, 0))
+    lost.close()
+
+    again = body(await soon(stream.read(MAX_READ, 0)))
+    rest = body(await soon(stream.read(1000, 700_000)))
+
+    assert (again, rest) == (data, data[700_000:701_000])
+
+
+async def test_a_stream_that_is_given_up_holds_no_descriptor(burst):
+    stream, _, _ = burst
+    before = len(os.listdir("/proc/self/fd"))
+    (await soon(stream.read(MAX_READ, 0))).close()
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+
+    stream.close()
+
+    assert len(os.listdir("/proc/self/fd")) == before - 1
+
+
+async def test_output_is_answered_from_memory_where_no_pipe_is_to_be_had(burst, monkeypatch):
+    stream, data, _ = burst
+
+    def no_more(flags: int) -> tuple[int, int]:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("guest.agent.kept.os.pipe2", no_more)
+
+    assert await soon(stream.read(MAX_READ, 0)) == data

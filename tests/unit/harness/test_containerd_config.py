@@ -40,3 +40,24 @@ def test_kata_gets_its_annotations_configuration_and_no_host_devices(private):
         "privileged_without_host_devices": True,
         "options": {"ConfigPath": "/k.toml"},
     }
+
+
+def test_further_handlers_of_kata_differ_in_seccomp_and_in_devices_alone(private):
+    text = render(
+        private,
+        pause_image="p:1",
+        kata_config=Path("/k.toml"),
+        cni_bin=Path("/cni"),
+        seccomp_config=Path("/seccomp.toml"),
+    )
+
+    runtimes = tomllib.loads(text)["plugins"]["io.containerd.grpc.v1.cri"]["containerd"]["runtimes"]
+    seen = {
+        name: (one["runtime_type"], one["privileged_without_host_devices"], one["options"]["ConfigPath"])
+        for name, one in runtimes.items()
+        if name.startswith("kata-")
+    }
+    assert seen == {
+        "kata-seccomp": ("io.containerd.kata.v2", True, "/seccomp.toml"),
+        "kata-host-devices": ("io.containerd.kata.v2", False, "/k.toml"),
+    }

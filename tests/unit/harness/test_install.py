@@ -35,6 +35,7 @@ def test_a_linked_installation_leads_to_the_source_tree(layout, guest):
 
     assert str(install.PROJECT) in layout.launcher.read_text()
     assert layout.launcher.stat().st_mode & 0o777 == 0o755
+    assert "from ctl.main import main" in layout.control.read_text()
     assert f'kernel = "{guest}/' in layout.configuration.read_text()
 
 

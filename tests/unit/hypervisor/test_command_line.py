@@ -77,7 +77,8 @@ def test_a_pod_with_everything():
         "-device pvpanic -device pcie-root-port,id=rp0,bus=pcie.0,chassis=0,slot=0 -object rng-random",
         "-device vhost-user-fs-pci,chardev=fs0,tag=kataShared,queue-size=1024 "
         "-device vhost-vsock-pci,id=vsock0,vhostfd=6,guest-cid=77 -sandbox on,spawn=deny -kernel /boot/vmlinux ",
-        "loglevel=7 nr_cpus=4 root=/dev/vda1 rootflags=data=ordered,errors=remount-ro ro rootfstype=ext4 "
+        "loglevel=7 nr_cpus=4 memhp_default_state=online memory_hotplug.online_policy=auto-movable "
+        "root=/dev/vda1 rootflags=data=ordered,errors=remount-ro ro rootfstype=ext4 "
         "agent.log=debug quiet",
     ):
         assert part in text

@@ -25,6 +25,12 @@ CASES: list[tuple[devices.Device, str]] = [
     ),
     (devices.Memory(512, 512, 10), "-object memory-backend-memfd,id=ram,size=512M,share=on -m size=512M"),
     (
+        devices.VirtioMem(1536),
+        "-object memory-backend-memfd,id=virtiomem-ram,size=1536M,share=on,reserve=off"
+        " -device virtio-mem-pci,id=virtiomem0,memdev=virtiomem-ram,requested-size=0",
+    ),
+    (devices.Balloon(), "-device virtio-balloon-pci,deflate-on-oom=on,free-page-reporting=on"),
+    (
         devices.PciBridge(1),
         "-device pci-bridge,id=pci-bridge-1,bus=pcie.0,chassis_nr=2,shpc=off,addr=0x3,io-reserve=4k,mem-reserve=1m,"
         "pref64-reserve=1m",

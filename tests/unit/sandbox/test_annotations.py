@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from sandbox.annotations import AnnotationError, ContainerKind, container_kind, sandbox_cpus, sandbox_memory_bytes
+from sandbox.annotations import (
+    AnnotationError,
+    ContainerKind,
+    container_kind,
+    pod_names,
+    sandbox_cpus,
+    sandbox_memory_bytes,
+)
 
 
 @pytest.mark.parametrize(
@@ -69,3 +76,13 @@ def test_memory_is_bytes_and_never_negative():
 def test_a_size_that_is_no_number_is_refused_with_its_key():
     with pytest.raises(AnnotationError, match=r"sandbox-memory: '1Gi' is not a whole number"):
         sandbox_memory_bytes({"io.kubernetes.cri.sandbox-memory": "1Gi"})
+
+
+def test_the_pods_names_are_bounded_lines():
+    annotations = {
+        "io.kubernetes.cri.sandbox-name": "web\n\x1b1",
+        "io.kubernetes.cri.sandbox-namespace": "n" * 1000,
+        "io.kubernetes.cri.sandbox-uid": "",
+    }
+
+    assert pod_names(annotations) == {"name": "web??1", "namespace": "n" * 253}

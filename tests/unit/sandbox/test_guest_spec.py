@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from protos.gen import grpc as agent_pb
 from sandbox import oci
-from sandbox.errors import UnimplementedError
 from sandbox.guest_spec import guest_process, guest_resources, guest_spec
 
 
@@ -104,6 +101,48 @@ def test_seccomp_goes_along_only_if_the_guest_is_to_apply_it():
     assert dropped.linux.seccomp is None
 
 
-def test_a_block_device_of_the_host_is_refused_by_name():
-    with pytest.raises(UnimplementedError, match="/dev/sda"):
-        guest_spec("c1", spec(devices=[oci.Device("/dev/sda", "b", 8, 0)]), [], seccomp=False)
+def test_a_root_file_system_outside_of_the_share_is_named():
+    message = guest_spec("c1", spec(), [], root="/run/kata-containers/sandbox/rootfs/c1", seccomp=False)
+    assert message.root is not None
+    assert message.root.path == "/run/kata-containers/sandbox/rootfs/c1"
+
+
+def test_a_privileged_container_gets_no_character_devices_of_the_host_but_those_that_are_the_same_everywhere():
+    null, fuse = oci.Device("/dev/null", "c", 1, 3), oci.Device("/dev/fuse", "c", 10, 229)
+    devices = [null, oci.Device("/dev/mem", "c", 1, 1), fuse, oci.Device("/dev/kvm", "u", 10, 232)]
+    everything = oci.Resources(devices=[oci.DeviceRule(True, access="rwm")])
+
+    privileged = guest_spec("c1", spec(devices=devices, resources=everything), [], seccomp=False).linux
+    other = guest_spec("c1", spec(devices=devices), [], seccomp=False).linux
+
+    assert privileged is not None
+    assert [device.path for device in privileged.devices] == ["/dev/null", "/dev/fuse"]
+    assert other is not None
+    assert len(other.devices) == len(devices)
+
+
+def test_only_hooks_of_the_container_s_namespaces_go_along():
+    hook = oci.Hook("/bin/hook", ["hook", "-x"], ["A=1"], 3)
+    kinds = ("prestart", "create_runtime", "create_container", "start_container", "poststart", "poststop")
+    everything = oci.Spec(oci.Root("rootfs"), hooks=oci.Hooks(**{kind: [hook] for kind in kinds}))
+    sent = agent_pb.Hook(path="/bin/hook", args=["hook", "-x"], env=["A=1"], timeout=3)
+    hooks = guest_spec("c1", everything, [], seccomp=True).hooks
+    assert hooks == agent_pb.Hooks(create_container=[sent], start_container=[sent])
+    host_only = oci.Spec(oci.Root("rootfs"), hooks=oci.Hooks(prestart=[hook]))
+    assert guest_spec("c1", host_only, [], seccomp=True).hooks is None
+
+
+def test_what_secures_a_container_in_the_guest_goes_along_and_host_labels_do_not():
+    linux = oci.Linux(
+        sysctl={"net.core.somaxconn": "512", "kernel.shm_rmid_forced": "1"},
+        masked_paths=["/proc/kcore"],
+        readonly_paths=["/proc/sys"],
+        mount_label="system_u:object_r:container_file_t:s0",
+    )
+    process = oci.Process(args=["sh"], apparmor_profile="cri-containerd", selinux_label="system_u:system_r:x_t:s0")
+    message = guest_spec("c1", oci.Spec(oci.Root("rootfs"), process=process, linux=linux), [], seccomp=True)
+    assert message.linux is not None
+    assert message.process is not None
+    assert message.linux.sysctl == linux.sysctl
+    assert (message.linux.masked_paths, message.linux.readonly_paths) == (["/proc/kcore"], ["/proc/sys"])
+    assert (message.linux.mount_label, message.process.apparmor_profile, message.process.selinux_label) == ("", "", "")

@@ -35,6 +35,12 @@ def test_a_missing_bind_source_is_named(tmp_path):
         mounts.mount_rootfs([Mount("bind", "/no/such/dir", options=("rbind",))], tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["mkdir/overlay", "format/erofs"])
+def test_what_containerds_mount_manager_is_to_do_first_is_not_done_here(tmp_path, kind):
+    with pytest.raises(UnimplementedError, match=kind):
+        mounts.mount_rootfs([Mount(kind, "overlay")], tmp_path)
+
+
 def test_a_mount_that_fails_names_what_and_why(tmp_path):
     with pytest.raises(SandboxError, match=r"mount nosuchfs dev on .*: .+"):
         mounts.mount_rootfs([Mount("nosuchfs", "dev")], tmp_path)

@@ -88,3 +88,28 @@ def test_a_spec_of_unreasonable_size_is_not_read(tmp_path):
 def test_any_bytes_give_a_spec_or_a_sandbox_error(data):
     with suppress(SandboxError):
         assert isinstance(oci.decode(data, oci.Spec, "config.json"), oci.Spec)
+
+
+@pytest.mark.parametrize(
+    ("hook", "problem"),
+    [
+        ({"path": "bin/hook"}, "not absolute"),
+        ({"path": "/h", "timeout": 0}, "timeout 0"),
+        ({"path": "/h", "timeout": -1}, "timeout -1"),
+        ({"path": "/h", "timeout": 10**9}, "timeout"),
+        ({"path": "/h", "args": ["a\0"]}, "NUL"),
+        ({"path": "/h", "env": ["NAME"]}, "NAME=value"),
+        ({"path": "/h", "env": ["=x"]}, "NAME=value"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["prestart", "startContainer", "poststop"])
+def test_a_hook_that_nobody_can_run_is_refused_with_its_name(tmp_path, kind, hook, problem):
+    write(tmp_path, MINIMAL | {"hooks": {kind: [hook]}})
+    with pytest.raises(InvalidArgumentError, match=f"hook {hook['path']!r}.*{problem}"):
+        oci.load_spec(tmp_path)
+
+
+def test_too_many_hooks_are_refused(tmp_path):
+    write(tmp_path, MINIMAL | {"hooks": {"prestart": [{"path": "/h"}] * 65}})
+    with pytest.raises(InvalidArgumentError, match="65 prestart hooks"):
+        oci.load_spec(tmp_path)

@@ -39,3 +39,15 @@ def test_the_current_step_is_the_latest_open_one():
     assert phases.current == "idle"
     with phases.phase("vm"):
         assert phases.current == "vm"
+
+
+def test_a_start_that_succeeded_is_kept_for_the_journal():
+    clock = Clock()
+    phases = Phases(clock)
+    with phases.phase("vm"):
+        clock.now += 1.5
+
+    start = phases.record("cold")
+
+    assert (start.kind, start.total, start.durations) == ("cold", 1.5, {"vm": 1.5})
+    assert start.fact().keys() == {"kind", "at", "total", "durations"}

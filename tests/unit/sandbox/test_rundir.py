@@ -106,3 +106,23 @@ def test_the_caller_is_never_killed(tmp_path):
     directory.release()
     cleanup.clean(tmp_path / "s")
     assert not (tmp_path / "s").exists()
+
+
+def test_the_living_among_the_journalled_processes(tmp_path, sleeper):
+    directory = rundir.RunDirectory.create(tmp_path / "s", {})
+    directory.record_process("qemu", sleeper.pid)
+
+    assert directory.processes() == {"daemon": os.getpid(), "qemu": sleeper.pid}
+
+    sleeper.kill()
+    sleeper.wait()
+
+    assert directory.processes() == {"daemon": os.getpid()}
+    directory.close()
+
+
+@pytest.mark.parametrize(
+    "processes", [None, [], {"a": None}, {"a": {"pid": True}}, {"a": {"pid": "1"}}, {"a": {"pid": 2}}]
+)
+def test_nothing_lives_in_a_broken_journal(processes):
+    assert rundir.living({"processes": processes}) == {}

@@ -7,7 +7,7 @@ import pytest
 from grpclib.const import Status
 
 from protos.gen import grpc as agent_pb
-from sandbox.errors import InvalidArgumentError, SandboxError, UnavailableError
+from sandbox.errors import FailedPreconditionError, InvalidArgumentError, SandboxError
 from tests.fakes.configmap import ConfigMap
 from tests.fakes.world import PATIENCE, World
 
@@ -60,7 +60,7 @@ async def test_an_agent_without_the_driver_is_told_before_anything_is_asked_of_i
     details = agent_pb.AgentDetails(version="0.9", storage_handlers=["virtio-fs"])
     world.agent.answer("GetGuestDetails", agent_pb.GuestDetailsResponse(agent_details=details))
     with pytest.raises(
-        UnavailableError, match=r'phase guest failed .*has no storage driver ephemeral local.*shared_fs = "none"'
+        FailedPreconditionError, match=r'phase guest failed .*has no storage driver ephemeral local.*shared_fs = "none"'
     ):
         await world.sandbox.create(world.bundle("c1"), PATIENCE)
     assert world.agent.requests("CreateSandbox") == []

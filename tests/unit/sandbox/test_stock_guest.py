@@ -34,7 +34,8 @@ def planned(tmp_path: Path):
         file.write_text(text)
         (tmp_path / "resolv.conf").write_text("nameserver 10.96.0.10\nsearch default.svc\n")
         resolv = oci.SpecMount("/etc/resolv.conf", "bind", str(tmp_path / "resolv.conf"), ["rbind", "ro"])
-        spec = oci.Spec(root=oci.Root("rootfs"), hostname="pod", mounts=[resolv])
+        linux = oci.Linux(namespaces=[oci.Namespace("network")])
+        spec = oci.Spec(root=oci.Root("rootfs"), hostname="pod", mounts=[resolv], linux=linux)
         host = Host(HostSize(4, 16384), Accelerator("kvm", ""), has_vsock)
         return plan_sandbox(config.load(file), spec, ContainerKind.SANDBOX, SID, Path("/run/kata/s"), host)
 
@@ -52,6 +53,7 @@ def test_the_sandbox_is_created_with_kata_s_fields(planned):
         "dns": ["nameserver 10.96.0.10", "search default.svc"],
         "sandbox_id": SID,
         "sandbox_pidns": False,
+        "guest_hook_path": "",
         "kernel_modules": [],
         "storages": [
             agent_pb.Storage(

@@ -120,7 +120,7 @@ class ShimPlace:
         (pid,) = self.daemons()
         return pid
 
-    def wait_until_gone(self, timeout: float = 10) -> None:
+    def wait_until_gone(self, timeout: float = 30) -> None:
         """Return when no daemon of this place lives."""
         eventually(lambda: not self.daemons(), "the daemons are gone", timeout)
 

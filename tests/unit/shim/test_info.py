@@ -35,3 +35,18 @@ def test_promises_nothing_that_is_not_there() -> None:
     assert "rro" not in features["mountOptions"]
     assert "user" not in features["linux"]["namespaces"]
     assert not told.annotations
+
+
+def test_tells_what_a_guest_gives_a_container() -> None:
+    features = json.loads(info.features_json())
+
+    assert {"prestart", "poststop"} <= set(features["hooks"])
+    assert {"CAP_CHOWN", "CAP_BPF"} <= set(features["linux"]["capabilities"])
+    assert len(features["linux"]["capabilities"]) == 41
+    assert features["linux"]["mountExtensions"] == {"idmap": {"enabled": False}}
+
+
+def test_warns_of_annotations_that_choose_programs_of_the_host() -> None:
+    features = json.loads(info.features_json())
+
+    assert features["potentiallyUnsafeConfigAnnotations"] == ["io.katacontainers.config."]

@@ -46,3 +46,9 @@ def test_the_daemons_libraries_are_found_in_an_isolated_interpreter() -> None:
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=30)
 
     assert done.stdout == "anyio\n", done.stderr
+
+
+def test_another_program_of_the_project_has_a_launcher_too():
+    lines = launcher.script("/opt/venv/bin/python", "/opt/lib", "ctl.main").splitlines()
+
+    assert "from ctl.main import main" in lines

@@ -16,8 +16,8 @@ _INVOCATION = cli.parse(["-namespace", "ns", "-address", "/c.sock", "-publish-bi
 def test_the_daemon_runs_isolated_with_flags_that_explain_it() -> None:
     arguments = spawn.daemon_arguments(_INVOCATION, Bootstrap(ANY, config_path="/k.toml"), "unix:///s/x", "/e.py")
 
-    assert arguments[:4] == [sys.executable, "-I", "-S", "/e.py"]
-    told = cli.parse(arguments[4:])
+    assert arguments[:5] == [sys.executable, "-I", "-S", "-OO", "/e.py"]
+    told = cli.parse(arguments[5:])
     assert (told.namespace, told.id, told.address) == ("ns", "s1", "/c.sock")
     assert (told.publish_binary, told.socket, told.config) == ("/bin/c", "unix:///s/x", "/k.toml")
     assert not told.debug
@@ -29,7 +29,7 @@ def test_debug_comes_from_the_flag_or_the_handshake(flag: bool) -> None:
 
     arguments = spawn.daemon_arguments(invocation, Bootstrap(PARAMS, debug=not flag), "unix:///s/x", "/e.py")
 
-    assert cli.parse(arguments[4:]).debug
+    assert cli.parse(arguments[5:]).debug
 
 
 def test_the_handshakes_event_address_wins() -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import pty
 import socket
 import tty
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from tests.unit.ttrpc.support import PATIENCE, NoteCodec, call, echo_service, until
+from tests.unit.ttrpc.support import PATIENCE, UU, Methods, NoteCodec, call, echo_service, until
 from ttrpc.client import Channel
 from ttrpc.fdtransport import FdTransport
+from ttrpc.piped import PipedMessage
 from ttrpc.server import Server
 
 pytestmark = pytest.mark.anyio
@@ -302,3 +305,67 @@ async def test_extra_information_is_handed_on(pair: tuple[int, socket.socket]) -
 
     assert (transport.get_extra_info("peername"), transport.get_extra_info("socket")) == ("agent", None)
     assert recorder.events == ["made", None]
+
+
+def full_pipe(data: bytes) -> int:
+    """The reading end of a pipe that holds `data`, and no more is to come."""
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, len(data))
+    os.write(writer, data)
+    os.close(writer)
+    os.set_blocking(reader, False)
+    return reader
+
+
+async def test_what_is_in_a_pipe_is_sent_behind_its_head_however_slowly_it_is_read(pair: tuple[int, socket.socket]):
+    fd, theirs = pair
+    data = os.urandom(1 << 20)
+    transport, _ = attach(fd)
+    reader = full_pipe(data)
+
+    transport.write_piped(b"head", reader, len(data))
+    assert transport.get_write_buffer_size() > 0
+    transport.write(b"after")
+    received = b""
+    while len(received) < len(data) + 9:
+        received += await asyncio.to_thread(theirs.recv, 1 << 16)
+
+    assert received == b"head" + data + b"after"
+    os.close(reader)
+    transport.abort()
+
+
+async def test_a_pipe_that_holds_less_than_was_promised_ends_the_transport(pair: tuple[int, socket.socket]):
+    fd, _ = pair
+    transport, recorder = attach(fd)
+    reader = full_pipe(b"x" * 4096)
+
+    transport.write_piped(b"head", reader, 5000)
+    await lost(recorder)
+
+    assert "the pipe has lost" in str(recorder.events[-1])
+    os.close(reader)
+
+
+@pytest.mark.parametrize("over_fd", [True, False])
+async def test_a_message_in_a_pipe_is_answered_over_any_transport(over_fd: bool):
+    data = b"y" * 500_000
+    # NoteCodec's messages are their text.
+    message = PipedMessage(b"", full_pipe(data), len(data))
+    ours, theirs = socket.socketpair()
+
+    async def answer(stream: Any) -> None:
+        await stream.recv_message()
+        await stream.send_message(message)
+
+    async with Server([Methods(Echo=(UU, answer))], NoteCodec(), require_same_user=False) as server:
+        if over_fd:
+            FdTransport(asyncio.get_running_loop(), ours.detach(), server.protocol())
+        else:
+            await asyncio.get_running_loop().connect_accepted_socket(server.protocol, ours)
+        channel = await Channel.over_socket(theirs, NoteCodec())
+
+        assert await call(channel, "Echo") == data.decode()
+
+        assert message.fd == -1
+        channel.close()

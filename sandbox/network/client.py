@@ -1,0 +1,138 @@
+"""The daemon's side of the worker: one process for one piece of work, with a deadline.
+
+`async with working(namespace) as worker` starts it under a parent-death signal; leaving ends it, whatever it does then.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from hypervisor.process import ChildProcess, spawn
+from sandbox.errors import SandboxError, UnavailableError
+from sandbox.network import wire
+from sandbox.network.plan import Endpoint
+from sandbox.network.scan import Scan
+
+#: Seconds for one request: the work takes milliseconds, the start of an interpreter on a busy host much longer.
+REQUEST_TIMEOUT = 20.0
+#: Seconds for a killed worker to be reaped.
+END_TIMEOUT = 2.0
+_PROGRAM = Path(__file__).with_name("worker.py")
+
+
+class Device:
+    """What the worker has made for an endpoint: the device's index there, and descriptors that are the caller's."""
+
+    def __init__(self, index: int, taps: tuple[int, ...], vhosts: tuple[int, ...]) -> None:
+        self.index = index
+        self.taps = taps
+        self.vhosts = vhosts
+
+    def close(self) -> None:
+        """Close the descriptors; idempotent."""
+        for fd in (*self.taps, *self.vhosts):
+            os.close(fd)
+        self.taps = self.vhosts = ()
+
+
+class Worker:
+    """A running worker; made by `working`. All its methods raise `SandboxError` with what the kernel said."""
+
+    def __init__(self, channel: socket.socket, child: ChildProcess) -> None:
+        self._channel = channel
+        self._child = child
+
+    async def scan(self) -> Scan:
+        """What is in the namespace."""
+        answer, _ = await self._request({"do": "scan"})
+        return Scan.from_json(answer["scan"])
+
+    async def attach(self, endpoints: Sequence[Endpoint]) -> list[Device]:
+        """Make the endpoints, or none of them."""
+        answer, fds = await self._request({"do": "attach", "endpoints": [each.to_json() for each in endpoints]})
+        rest = iter(fds)
+        return [
+            Device(
+                each["index"],
+                tuple(next(rest) for _ in range(each["taps"])),
+                tuple(next(rest) for _ in range(each["vhosts"])),
+            )
+            for each in answer["devices"]
+        ]
+
+    async def detach(self, endpoints: Sequence[Endpoint]) -> None:
+        """Take back what stays of endpoints whose descriptors are closed."""
+        await self._request({"do": "detach", "endpoints": [each.to_json() for each in endpoints]})
+
+    async def resize(self, devices: Sequence[tuple[int, int]]) -> None:
+        """Set the MTU of devices: pairs of index and MTU."""
+        await self._request({"do": "resize", "devices": list(devices)})
+
+    async def _request(self, request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
+        fds: list[int] = []
+        try:
+            with anyio.fail_after(REQUEST_TIMEOUT):
+                await self._send(wire.pack(request))
+                length = wire.body_length(await self._receive(wire.HEADER_SIZE, fds))
+                answer = wire.unpack(await self._receive(length, fds))
+        except BaseException as error:
+            for fd in fds:
+                os.close(fd)
+            if isinstance(error, TimeoutError):
+                raise UnavailableError(f"the network's worker did not answer within {REQUEST_TIMEOUT:g} s") from error
+            if isinstance(error, OSError | ValueError):
+                raise UnavailableError(f"the network's worker failed: {self._last_words(error)}") from error
+            raise
+        if "error" in answer:
+            raise SandboxError(str(answer["error"]))
+        return answer, fds
+
+    def _last_words(self, error: Exception) -> str:
+        lines = self._child.stderr_tail.splitlines()
+        return lines[-1] if lines else str(error)
+
+    async def _send(self, data: bytes) -> None:
+        while data:
+            await anyio.wait_writable(self._channel)
+            data = data[self._channel.send(data) :]
+
+    async def _receive(self, size: int, fds: list[int]) -> bytes:
+        data = b""
+        while len(data) < size:
+            await anyio.wait_readable(self._channel)
+            piece, found, _, _ = socket.recv_fds(self._channel, size - len(data), wire.MAX_FDS, socket.MSG_CMSG_CLOEXEC)
+            fds += found
+            if not piece:
+                # Its last words come with its end.
+                with anyio.move_on_after(END_TIMEOUT):
+                    await self._child.wait()
+                raise ConnectionError("it ended")
+            data += piece
+        return data
+
+
+@asynccontextmanager
+async def working(namespace: int) -> AsyncIterator[Worker]:
+    """A worker in the namespace behind a descriptor; raises `HypervisorError` if it can't be started."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            fds = (theirs.fileno(), namespace)
+            search_path = ":".join(entry for entry in sys.path if entry.startswith("/"))
+            program = [sys.executable, "-I", "-S", str(_PROGRAM), *map(str, fds), search_path]
+            child = spawn(program, fds=fds)
+        ours.setblocking(False)
+        try:
+            yield Worker(ours, child)
+        finally:
+            child.kill()
+            with anyio.CancelScope(shield=True), anyio.move_on_after(END_TIMEOUT, shield=True):
+                await child.wait()

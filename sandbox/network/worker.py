@@ -1,0 +1,121 @@
+"""The process that works inside the pod's namespace: `worker.py SOCKET NAMESPACE SEARCH_PATH`, by two descriptors.
+
+It answers requests on the socket, one after the other, until the other side closes it. Descriptors go beside an answer.
+The daemon stays outside of the namespace, and stays small: pyroute2 is loaded here, and gone with this process.
+
+    {"do": "scan"}                              {"scan": ...}
+    {"do": "attach", "endpoints": [...]}        {"devices": [{"index", "taps", "vhosts"}...]} and the descriptors
+    {"do": "detach", "endpoints": [...]}        {}
+    {"do": "resize", "devices": [[index, mtu]]} {}
+    anything that fails                         {"error": "one line"}
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+Answer = tuple[dict[str, Any], list[int]]
+
+
+def main(arguments: list[str]) -> None:
+    """Serve until the end of the socket."""
+    channel = socket.socket(fileno=int(arguments[0]))
+    sys.path[:0] = [entry for entry in arguments[2].split(":") if entry not in sys.path]
+    from sandbox.network import wire
+    from sandbox.network.entering import enter
+
+    enter(int(arguments[1]))
+    # After that: its sockets are opened in the namespace that we are in.
+    from pyroute2 import IPRoute
+
+    with channel, IPRoute() as netlink:
+        while header := channel.recv(wire.HEADER_SIZE, socket.MSG_WAITALL):
+            body = channel.recv(wire.body_length(header), socket.MSG_WAITALL)
+            answer, fds = answered(netlink, wire.unpack(body))
+            _send(channel, wire.pack(answer), fds)
+
+
+def _send(channel: socket.socket, data: bytes, fds: list[int]) -> None:
+    import os
+
+    sent = socket.send_fds(channel, [data], fds)
+    channel.sendall(data[sent:])
+    for fd in fds:
+        os.close(fd)
+
+
+def answered(netlink: Any, request: dict[str, Any]) -> Answer:
+    """The answer to a request; whatever fails is one line."""
+    verbs: dict[str, Callable[[Any, dict[str, Any]], Answer]] = {
+        "scan": _scan,
+        "attach": _attach,
+        "detach": _detach,
+        "resize": _resize,
+    }
+    from pyroute2 import NetlinkError
+
+    try:
+        return verbs[request["do"]](netlink, request)
+    except NetlinkError as error:
+        return {"error": str(error.args[-1])}, []
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return {"error": f"{where}{error.strerror or error}"}, []
+    except OverflowError as error:
+        return {"error": str(error)}, []
+
+
+def _scan(netlink: Any, _: dict[str, Any]) -> Answer:
+    from sandbox.network.kernel.scanning import scan
+
+    return {"scan": scan(netlink).to_json()}, []
+
+
+def _attach(netlink: Any, request: dict[str, Any]) -> Answer:
+    from sandbox.network.kernel.attaching import Attached, attach, detach
+    from sandbox.network.plan import Endpoint
+
+    done: list[Attached] = []
+    for endpoint in (Endpoint(**each) for each in request["endpoints"]):
+        try:
+            done.append(attach(netlink, endpoint))
+        except Exception as error:
+            for each in done:
+                each.close()
+            detach([each.endpoint for each in done])
+            raise _named(error, endpoint.name) from error
+    devices = [{"index": each.index, "taps": len(each.taps), "vhosts": len(each.vhosts)} for each in done]
+    return {"devices": devices}, [fd for each in done for fd in (*each.taps, *each.vhosts)]
+
+
+def _named(error: Exception, link: str) -> OSError:
+    """The error with the link that it is about."""
+    import errno
+
+    number = getattr(error, "code", None) or getattr(error, "errno", None) or 0
+    if number == errno.ENODEV:
+        return OSError(number, f"interface {link} has vanished from the pod's network namespace")
+    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error.args[-1])
+    about = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+    return OSError(number, f"interface {link}: {about}{words}")
+
+
+def _detach(_: Any, request: dict[str, Any]) -> Answer:
+    from sandbox.network.kernel.attaching import detach
+    from sandbox.network.plan import Endpoint
+
+    detach([Endpoint(**each) for each in request["endpoints"]])
+    return {}, []
+
+
+def _resize(netlink: Any, request: dict[str, Any]) -> Answer:
+    for index, mtu in request["devices"]:
+        netlink.link("set", index=index, mtu=mtu)
+    return {}, []
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

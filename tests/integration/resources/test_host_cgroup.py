@@ -1,0 +1,93 @@
+"""With `sandbox_cgroup_only` everything of a pod is in its cgroup on the host, and the cgroup goes with the pod."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sandbox.resources import hierarchies
+from tests.harness import processes
+from tests.harness.bed import Bed
+from tests.harness.ctr import Ctr
+from tests.harness.runtimes import KATA
+from tests.harness.waiting import eventually
+
+pytestmark = [pytest.mark.integration]
+
+CONTAINER = "cgrouped"
+PATH = f"kata-resources-test/{CONTAINER}"
+
+
+@pytest.fixture
+def cgroups() -> Iterator[list[Path]]:
+    """The cgroup's directories in all hierarchies, none of which may be left."""
+    found = hierarchies.find(Path("/proc/self/mountinfo").read_text())
+    directories = [each.mount_point / PATH for each in found]
+    yield directories
+    left = [str(path) for path in directories if path.exists()]
+    for path in directories:
+        if path.parent.exists():
+            path.parent.rmdir()
+    assert not left
+
+
+@pytest.fixture
+def pod_ctr(bed: Bed, tmp_path: Path, nothing_left: None) -> Ctr:
+    """A ctr whose runtime has `sandbox_cgroup_only`."""
+    configuration = tmp_path / "configuration.toml"
+    configuration.write_text(bed.configuration.read_text())
+    (tmp_path / "config.d").mkdir()
+    (tmp_path / "config.d" / "50-cgroup.toml").write_text("[runtime]\nsandbox_cgroup_only = true\n")
+    return Ctr(bed.socket, KATA, "default", configuration)
+
+
+def helpers(bed: Bed) -> dict[int, str]:
+    """Pids and names of the pod's processes on the host."""
+    names = ("containerd-shim", "qemu-system", "virtiofsd")
+    return {one.pid: one.name for one in bed.containerd.processes() if one.name.startswith(names)}
+
+
+def test_daemon_qemu_with_its_vcpus_and_virtiofsd_are_in_the_pods_cgroup(
+    bed: Bed, cgroups: list[Path], pod_ctr: Ctr
+) -> None:
+    pod_ctr.run_detached(CONTAINER, "sleep", "3600", options=("--cgroup", f"/{PATH}"))
+    try:
+        there = helpers(bed)
+
+        assert {name.split("-")[0] for name in there.values()} >= {"containerd", "qemu", "virtiofsd"}
+        for directory in cgroups:
+            assert set(map(int, (directory / "cgroup.procs").read_text().split())) == set(there), directory
+        qemu = next(pid for pid, name in there.items() if name.startswith("qemu"))
+        places = {path.read_text() for path in Path(f"/proc/{qemu}/task").glob("*/cgroup")}
+        assert len(places) == 1, "a thread of QEMU is elsewhere"
+    finally:
+        pod_ctr.remove(CONTAINER)
+
+    eventually(lambda: not any(path.exists() for path in cgroups), "the pod's cgroup goes", timeout=30)
+
+
+def test_a_killed_daemon_leaves_no_cgroup(bed: Bed, cgroups: list[Path], pod_ctr: Ctr) -> None:
+    pod_ctr.run_detached(CONTAINER, "sleep", "3600", options=("--cgroup", f"/{PATH}"))
+    (daemon,) = processes.find(rf"-id {CONTAINER} ", bed.containerd.processes())
+
+    os.kill(daemon.pid, signal.SIGKILL)
+
+    eventually(lambda: not any(path.exists() for path in cgroups), "`delete` removes the cgroup", timeout=30)
+    pod_ctr.remove(CONTAINER)
+
+
+def test_a_cgroup_that_can_not_be_made_fails_the_pod_and_leaves_nothing(
+    bed: Bed, cgroups: list[Path], pod_ctr: Ctr
+) -> None:
+    name = "x" * 300
+
+    done = pod_ctr.run(CONTAINER, "true", options=("--cgroup", f"/kata-resources-test/{name}"))
+
+    assert done.returncode != 0
+    assert "is not the path of a cgroup" in done.error_text
+    pod_ctr.remove(CONTAINER)
+    assert not helpers(bed)

@@ -1,0 +1,222 @@
+"""Contract: the VM has what its containers may use, within what it may have; each change is whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+
+import anyio
+import pytest
+from grpclib.const import Status
+
+from protos.gen import grpc as pb
+from sandbox.errors import FailedPreconditionError, SandboxError, UnavailableError
+from sandbox.oci import Cpu, HugepageLimit, Memory, Resources
+from sandbox.resources.demand import Range, changed
+from sandbox.sizing import HostSize, Limits, VmSize
+from tests.fakes.world import World
+
+pytestmark = pytest.mark.anyio
+PATIENCE = 5.0
+MIB = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def large_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sandbox.boot.host_size", lambda: HostSize(4, 8192))
+
+
+def limits(cpus: float = 0, memory_mib: int = 0) -> dict[str, object]:
+    return {
+        "cpu": {"quota": int(cpus * 100_000) or -1, "period": 100_000},
+        "memory": {"limit": memory_mib * MIB or -1},
+    }
+
+
+async def pod(world: World) -> None:
+    await world.sandbox.create(world.bundle("c1", "sandbox"), PATIENCE)
+
+
+async def member(world: World, name: str, **resources: object) -> None:
+    bundle = world.bundle(name, "container", linux={"resources": limits(**resources)})
+    await world.sandbox.create(bundle, PATIENCE)
+
+
+async def update(world: World, name: str, **resources: object) -> None:
+    await world.sandbox.update(name, json.dumps(limits(**resources)).encode())
+
+
+def size(world: World) -> VmSize:
+    return world.sandbox.pod.require_machine().sizer.size
+
+
+async def reached(world: World, expected: VmSize) -> None:
+    with anyio.fail_after(PATIENCE):
+        while size(world) != expected:
+            await anyio.sleep(0.005)
+
+
+async def test_a_container_makes_it_grow_and_the_guest_is_told(world: World):
+    await pod(world)
+
+    await member(world, "a", cpus=1.5, memory_mib=200)
+
+    assert size(world) == VmSize(3, 2048 + 256)
+    told = world.agent.requests("OnlineCPUMem")[-1]
+    assert (told.nb_cpus, told.cpu_only, told.wait) == (2, False, True)
+
+
+async def test_containers_without_limits_cost_nothing(world: World):
+    await pod(world)
+
+    await member(world, "a")
+
+    assert size(world) == VmSize(1, 2048)
+    assert not world.vm.monitor.commands
+
+
+async def test_it_shrinks_when_a_limit_falls_and_when_a_container_goes(world: World):
+    await pod(world)
+    await member(world, "b", memory_mib=256)
+    await member(world, "a", memory_mib=128)
+    await update(world, "b", memory_mib=384)
+    assert size(world) == VmSize(1, 2048 + 512)
+
+    await update(world, "b", memory_mib=256)
+    await reached(world, VmSize(1, 2048 + 512 - 128))
+    await world.sandbox.delete("a", "")
+    await reached(world, VmSize(1, 2048 + 256))
+    await world.sandbox.delete("b", "")
+    await reached(world, VmSize(1, 2048))
+
+
+async def test_an_update_that_the_guest_refuses_takes_back_what_it_got(world: World):
+    await pod(world)
+    await member(world, "a", memory_mib=128)
+    world.agent.fail("UpdateContainer", Status.FAILED_PRECONDITION, "its limit can't become 5")
+
+    with pytest.raises(FailedPreconditionError, match=r"update container a: .*its limit can't become 5"):
+        await update(world, "a", memory_mib=640)
+
+    await reached(world, VmSize(1, 2048 + 128))
+
+
+async def test_more_memory_than_there_can_be_is_refused_before_anything_is_touched(world: World):
+    await pod(world)
+    await member(world, "a", memory_mib=128)
+
+    with pytest.raises(FailedPreconditionError, match="the VM would need 12048 MiB, and may have 8192"):
+        await update(world, "a", memory_mib=10000)
+
+    assert size(world) == VmSize(1, 2048 + 128)
+    assert not world.agent.requests("UpdateContainer")
+
+
+async def test_a_new_container_may_have_a_larger_limit_than_the_vm(world: World):
+    await pod(world)
+
+    await member(world, "a", cpus=100, memory_mib=10000)
+
+    assert size(world) == VmSize(4, 8192)
+
+
+async def test_a_vm_that_can_not_grow_fails_the_container_and_no_other(world: World):
+    await pod(world)
+    await member(world, "a", memory_mib=128)
+    world.vm.monitor.errors["device_add"] = "not enough space"
+
+    with pytest.raises(UnavailableError, match=r"make room for container b: plug in .* not enough space"):
+        await member(world, "b", memory_mib=128)
+
+    assert size(world) == VmSize(1, 2048 + 128)
+    assert not [item for item in world.agent.requests("CreateContainer") if item.container_id == "b"]
+    del world.vm.monitor.errors["device_add"]
+    await member(world, "d", memory_mib=128)
+    assert size(world) == VmSize(1, 2048 + 256)
+
+
+async def test_a_container_that_the_guest_does_not_make_gives_back_what_it_got(world: World):
+    await pod(world)
+    world.agent.fail("CreateContainer", Status.INVALID_ARGUMENT, "no")
+
+    with pytest.raises(SandboxError):
+        await member(world, "a", memory_mib=128)
+
+    await reached(world, VmSize(1, 2048))
+
+
+async def test_creations_at_the_same_time_add_up(world: World):
+    await pod(world)
+
+    async with anyio.create_task_group() as group:
+        for name in ("a", "b", "d"):
+            group.start_soon(partial(member, world, name, cpus=1, memory_mib=128))
+
+    assert size(world) == VmSize(4, 2048 + 384)
+
+
+async def test_without_unplugging_the_guest_puts_cpus_to_sleep_and_wakes_them_again(world: World):
+    details = pb.GuestDetailsResponse(agent_details=pb.AgentDetails(extra_features=["cpu-offline"]))
+    world.agent.answer("GetGuestDetails", lambda _: details)
+    await pod(world)
+    await member(world, "a", cpus=2)
+    await update(world, "a", cpus=1)
+    await reached(world, VmSize(2, 2048))
+    told = world.agent.requests("OnlineCPUMem")[-1]
+    assert (told.nb_cpus, told.cpu_only, told.most_cpus) == (0, True, 2)
+
+    await update(world, "a", cpus=3)
+
+    assert size(world) == VmSize(4, 2048)
+    told = world.agent.requests("OnlineCPUMem")[-1]
+    assert (told.nb_cpus, told.most_cpus) == (2, 4)
+    assert sorted(world.vm.monitor.devices) == ["vcpu-1", "vcpu-2", "vcpu-3"]
+
+
+class TestStatic:
+    @pytest.fixture
+    def vm_settings(self) -> str:
+        return "[runtime]\nstatic_sandbox_resource_mgmt = true"
+
+    async def test_a_static_vm_keeps_its_size_and_limits_still_hold_in_the_guest(self, world: World):
+        await pod(world)
+        await member(world, "a", cpus=2, memory_mib=512)
+        await update(world, "a", cpus=2, memory_mib=100_000)
+
+        assert size(world) == VmSize(1, 2048)
+        assert not world.vm.monitor.commands
+        assert world.agent.requests("UpdateContainer")[-1].resources.memory.limit == 100_000 * MIB
+
+
+BOUNDS = Range(VmSize(1, 2048), VmSize(8, 16384), 1.0, 2048)
+
+
+@pytest.mark.parametrize(
+    ("demand", "wanted"),
+    [
+        ([], VmSize(1, 2048)),
+        ([Limits(0.1, 1), Limits(0.2, 2), Limits(0.7, 3)], VmSize(2, 2054)),
+        ([Limits(2.5, 100_000)], VmSize(4, 102_048)),
+    ],
+)
+def test_the_limits_of_all_come_on_top_of_the_vms_own_share(demand, wanted):
+    assert BOUNDS.wanted(demand) == wanted
+
+
+def test_a_vm_never_has_more_than_it_may():
+    assert BOUNDS.bounded(VmSize(9, 102_048)) == VmSize(8, 16384)
+
+
+@pytest.mark.parametrize(
+    ("resources", "limits"),
+    [
+        (Resources(), Limits(1, 100)),
+        (Resources(cpu=Cpu(shares=5)), Limits(1, 100)),
+        (Resources(cpu=Cpu(quota=-1)), Limits(0, 100)),
+        (Resources(memory=Memory(limit=-1)), Limits(1, 0)),
+        (Resources(memory=Memory(reservation=5)), Limits(1, 100)),
+        (Resources(cpu=Cpu(cpus="0-2"), hugepage_limits=[HugepageLimit("2MB", MIB)]), Limits(3, 1)),
+    ],
+)
+def test_an_update_leaves_as_it_is_what_it_does_not_name(resources, limits):
+    assert changed(Limits(1, 100), resources) == limits
