@@ -23,6 +23,7 @@ from bench import (
     network,
     start_latency,
     state_latency,
+    template_start,
 )
 from bench.outcome import Outcome
 from bench.subjects import Context, running_pair
@@ -35,6 +36,7 @@ RESULTS = Path(__file__).parent / "results"
 ALONE: dict[str, Callable[[Context], Awaitable[Outcome]]] = {
     "start": start_latency.run,
     "create": cold_create.run,
+    "template": template_start.run,
     "agent-rpc": agent_rpc.run,
     "agent-stdout": agent_stdout.run,
     "agent-exec": agent_exec.run,

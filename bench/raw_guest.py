@@ -3,7 +3,9 @@
 Its initrd is the guest's own with another first program in it, which takes commands from the port, a line each:
 
     echo SIZE COUNT     read up to SIZE bytes and write them back, COUNT times
-    send KIB            write that many KiB of zeros
+    write KIB           write that many KiB of zeros, from a buffer in memory
+    fill KIB            make a file of that many KiB
+    splice              write that file by sendfile(2), out of the page cache
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ exec 3<>$1
 while read -r command first second <&3; do
     case $command in
         echo) $box dd bs=$first count=$second <&3 >&3 2>/dev/null ;;
-        send) $box dd if=/dev/zero bs=64k count=$((first / 64)) >&3 2>/dev/null ;;
+        write) $box dd if=/dev/zero bs=64k count=$((first / 64)) >&3 2>/dev/null ;;
+        fill) $box dd if=/dev/zero of=/data bs=64k count=$((first / 64)) 2>/dev/null ;;
+        splice) $box cat /data >&3 ;;
     esac
 done
 """
@@ -46,9 +50,18 @@ class RawGuest:
         """Round trips of `size` bytes, in milliseconds."""
         return await asyncio.to_thread(self._echoes, size, count)
 
-    async def receive(self, kib: int) -> float:
-        """Have the guest send that many KiB (a multiple of 64); MiB per second."""
-        return await asyncio.to_thread(self._receive_zeros, kib)
+    async def written(self, kib: int) -> float:
+        """Have the guest write that many KiB (a multiple of 64); MiB per second."""
+        return await asyncio.to_thread(self._throughput, f"write {kib}", kib)
+
+    async def fill(self, kib: int) -> None:
+        """Have the guest make the file for `spliced`; done before it takes the next command."""
+        await asyncio.to_thread(self._socket.sendall, f"fill {kib}\n".encode())
+        await self.echoes(1, 1)
+
+    async def spliced(self, kib: int) -> float:
+        """Have the guest send its file, which has that many KiB; MiB per second."""
+        return await asyncio.to_thread(self._throughput, "splice", kib)
 
     def _echoes(self, size: int, count: int) -> list[float]:
         self._socket.sendall(f"echo {size} {count}\n".encode())
@@ -60,9 +73,9 @@ class RawGuest:
         self._receive(len(message))
         return (time.perf_counter() - began) * 1000
 
-    def _receive_zeros(self, kib: int) -> float:
+    def _throughput(self, command: str, kib: int) -> float:
         began = time.perf_counter()
-        self._socket.sendall(f"send {kib}\n".encode())
+        self._socket.sendall(f"{command}\n".encode())
         self._receive(kib << 10)
         return kib / 1024 / (time.perf_counter() - began)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from config.keys import ignored, key
-from config.rules import AbsolutePath, Flag, Integer
+from config.rules import AbsolutePath, Choice, Flag, Integer
 
 _COLD = ignored("every VM boots cold in this version")
 
@@ -22,13 +22,23 @@ class FactoryConfig:
         Flag(),
         "Start VMs as clones of a saved template instead of booting each. Clones share what the template's "
         "kernel drew at boot (address layout, kernel secrets).",
-        pending=_COLD,
     )
     template_path: Path = key(
         Path("/run/vc/vm/template"),
         AbsolutePath(),
-        "Directory of the templates; on tmpfs, as the template's memory lives there.",
-        pending=_COLD,
+        "Directory of the templates. If it is not on a tmpfs, a directory of /dev/shm named after it is used, "
+        "for the templates' memory is mapped from there.",
+    )
+    template_memory: str = key(
+        "auto",
+        Choice(("auto", "private", "copy")),
+        "How a clone has the template's memory: `private` (a view of its own, whose pages are shared until it writes "
+        "to them), `copy` (needed for virtio-fs), or `auto`, which copies only where it has to. Not a key of Kata's.",
+    )
+    template_max_age: int = key(
+        86400,
+        Integer(60, 31536000, "s"),
+        "For how long clones are made of one template, in seconds; then it is built anew. Not a key of Kata's.",
     )
     vm_cache_number: int = key(
         0, Integer(0, 1024, "VMs"), "How many ready VMs the cache keeps; 0 means no cache.", pending=_COLD

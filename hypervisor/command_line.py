@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from hypervisor import devices
 from hypervisor.arguments import absolute, option, plain
@@ -46,6 +47,8 @@ def command_line(spec: VmSpec, fds: Inherited) -> list[str]:
     ]
     for device in _devices(spec, fds):
         arguments += device.arguments()
+    if spec.saved is not None:
+        arguments += ["-S", "-incoming", "defer"]
     if spec.seccomp_sandbox:
         arguments += ["-sandbox", plain(spec.seccomp_sandbox, "-sandbox")]
     arguments += ["-kernel", absolute(spec.kernel, "kernel")]
@@ -59,7 +62,7 @@ def _devices(spec: VmSpec, fds: Inherited) -> Iterator[devices.Device]:
     yield devices.Machine(spec.machine_type)
     yield devices.Accelerator(spec.accelerator, spec.cpu_features)
     yield devices.Cpus(spec.vcpus, max(spec.vcpus, spec.max_vcpus))
-    yield devices.Memory(spec.memory_mib, spec.max_memory_mib, spec.memory_slots)
+    yield _memory(spec)
     yield devices.Monitor(fds.monitor)
     yield devices.Console(fds.console)
     yield devices.PanicNotifier()
@@ -76,6 +79,13 @@ def _devices(spec: VmSpec, fds: Inherited) -> Iterator[devices.Device]:
         yield spec.shared_fs
     yield from spec.nics
     yield _agent(spec, fds)
+
+
+def _memory(spec: VmSpec) -> devices.Memory:
+    sizes = spec.memory_mib, spec.max_memory_mib, spec.memory_slots
+    if spec.saved is not None:
+        return devices.Memory(*sizes, Path(f"/proc/self/fd/{spec.saved.memory}"), spec.saved.is_shared)
+    return devices.Memory(*sizes, spec.ram_file)
 
 
 def _agent(spec: VmSpec, fds: Inherited) -> devices.Device:

@@ -88,15 +88,20 @@ class Memory:
     size: int
     maximum: int = 0
     slots: int = 0
+    #: A file to have the memory in; `is_shared`: to write to that file, not to a private view of it.
+    file: Path | None = None
+    is_shared: bool = True
 
     def arguments(self) -> list[str]:
         """`-object` and `-m`: a memfd needs no file system, and no /dev/shm to be large enough."""
         hotplug: dict[str, Value] = (
             {"slots": self.slots, "maxmem": f"{self.maximum}M"} if self.maximum > self.size else {}
         )
-        backend: dict[str, Value] = {"id": RAM_ID, "size": f"{self.size}M", "share": True}
+        backend: dict[str, Value] = {"id": RAM_ID, "size": f"{self.size}M", "share": self.is_shared}
+        if self.file is not None:
+            backend["mem-path"] = absolute(self.file, "memory")
         return [
-            *option("-object", "memory-backend-memfd", backend),
+            *option("-object", "memory-backend-memfd" if self.file is None else "memory-backend-file", backend),
             *option("-m", None, {"size": f"{self.size}M", **hotplug}),
         ]
 

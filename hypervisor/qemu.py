@@ -105,6 +105,7 @@ class QemuVm(Vm):
             raise
         try:
             process.qmp = await self._greet(process, timeout)
+            await self._restore(timeout)
         except BaseException:
             self.kill()
             with anyio.CancelScope(shield=True):
@@ -112,6 +113,13 @@ class QemuVm(Vm):
             raise
         if process.child.returncode is None:
             self._state = _State.RUNNING
+
+    async def _restore(self, timeout: float) -> None:
+        """Read the saved state, if this VM has one."""
+        if self._spec.saved is not None:
+            from hypervisor.template.migration import restore
+
+            await restore(self._hotplug, self._spec.saved.state, timeout)
 
     async def wait(self) -> VmExit:
         """See `Vm.wait`."""
@@ -175,7 +183,7 @@ class QemuVm(Vm):
         with wire(self._spec) as wiring:
             child = spawn(
                 command_line(self._spec, wiring.inherited),
-                fds=(*wiring.fds, *(fd for nic in self._spec.nics for fd in nic.fds)),
+                fds=(*wiring.fds, *_own_fds(self._spec)),
                 cwd=self._spec.run_dir,
                 on_spawn=self._on_spawn,
                 on_line=self._line_log("QEMU"),
@@ -231,6 +239,12 @@ class QemuVm(Vm):
 
     def _line_log(self, source: str) -> Callable[[str], None] | None:
         return functools.partial(_log.debug, "%s %s: %s", self._spec.name, source) if self._spec.debug else None
+
+
+def _own_fds(spec: VmSpec) -> list[int]:
+    """The descriptors that the spec names."""
+    nics = [fd for nic in spec.nics for fd in nic.fds]
+    return [spec.saved.memory, *nics] if spec.saved is not None else nics
 
 
 async def _quit(qmp: QmpSession, timeout: float) -> None:

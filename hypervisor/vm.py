@@ -41,6 +41,19 @@ OnSpawn = Callable[[int], None]
 
 
 @dataclass(frozen=True)
+class SavedState:
+    """What a VM is restored from in place of a boot: open files, which stay the caller's until `start` returns.
+
+    `memory` is the guest's RAM. If `is_shared` the VM writes to that very file, and a vhost-user daemon can map it;
+    else it has a private view of it. `state` is that of its devices, as `hypervisor.template.migration` saves it.
+    """
+
+    memory: int
+    state: int
+    is_shared: bool
+
+
+@dataclass(frozen=True)
 class VmSpec:
     """All a VM is. Sizes in MiB; paths absolute. At least one of `initrd` and `image` is the guest's userland."""
 
@@ -80,6 +93,10 @@ class VmSpec:
     pcie_root_ports: int = 0
     #: Network interfaces from the start on: their descriptors are not the VM's own, see `Vm.start`.
     nics: tuple[Nic, ...] = ()
+    #: Where its memory is, if not in a memfd: it stays there when the VM has ended.
+    ram_file: Path | None = None
+    #: What it is restored from. Such a VM is stopped when it has started, and runs from `resume` on.
+    saved: SavedState | None = None
     #: Let the guest's kernel talk, and log its console and QEMU's standard error line by line.
     debug: bool = False
 
@@ -133,6 +150,8 @@ class Vm(ABC):
     @abstractmethod
     async def start(self, timeout: float, nics: Sequence[Nic] = ()) -> None:
         """Launch it; returns when its monitor answers and its vCPUs run, which is long before the guest is up.
+
+        A VM with a saved state is restored then, and its vCPUs are stopped.
 
         `nics` are there besides those of its spec; their descriptors stay the caller's, to be closed when this returns.
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import config
 from config import Config, ConfigError, NotAllowedError
@@ -13,13 +15,16 @@ from hypervisor import vsock
 from hypervisor.accelerator import resolve
 from hypervisor.errors import HypervisorError
 from sandbox.annotations import AnnotationError, ContainerKind
-from sandbox.errors import FailedPreconditionError, InvalidArgumentError
+from sandbox.errors import FailedPreconditionError, InvalidArgumentError, SandboxError
 from sandbox.exits import Exits
 from sandbox.machine import Machine
 from sandbox.oci import Spec
 from sandbox.phases import Phases, StartRecord
 from sandbox.plan import Host, SandboxPlan, host_size, plan_sandbox
 from sandbox.pod_state import PodState
+
+if TYPE_CHECKING:
+    from sandbox.factory.templates import Templates
 
 _log = logging.getLogger(__name__)
 
@@ -59,10 +64,14 @@ async def bring_up(pod: PodState, plan: SandboxPlan, phases: Phases) -> Machine:
     if plan.cgroup is not None:
         with phases.phase("cgroup"):
             pod.enter_cgroup(plan.cgroup)
-    machine = pod.make_machine(plan, pod.directory)
-    await machine.boot(phases)
+    templates = _templates(plan)
+    machine = await _restored(pod, templates, phases) if templates is not None else None
+    kind = "template" if machine is not None else "cold"
+    if machine is None:
+        machine = pod.make_machine(plan, pod.directory)
+        await machine.boot(phases)
     pod.machine = machine
-    pod.started = phases.record("cold")
+    pod.started = phases.record(kind)
     pod.group.start_soon(machine.watch)
     pod.group.start_soon(machine.share.serve, machine.agent.storage)
     pod.group.start_soon(machine.follow_network)
@@ -70,19 +79,54 @@ async def bring_up(pod: PodState, plan: SandboxPlan, phases: Phases) -> Machine:
     pod.group.start_soon(Exits(pod).watch_oom)
     fields = {
         "sandbox": pod.identity.sandbox_id,
-        "kind": "cold",
+        "kind": kind,
         "accelerator": plan.vm.accelerator,
         **phases.fields(),
     }
     _log.info("sandbox started", extra={"fields": fields})
     _record(pod, machine, pod.started)
+    if templates is not None and kind == "cold":
+        pod.group.start_soon(templates.build, partial(pod.directory.record_process, "template"), pod.expel)
+    return machine
+
+
+def _templates(plan: SandboxPlan) -> Templates | None:
+    if plan.factory is None:
+        return None
+    # Who does not ask for templates does not pay for them.
+    from sandbox.factory.templates import Templates
+
+    return Templates(plan, plan.factory)
+
+
+async def _restored(pod: PodState, templates: Templates, phases: Phases) -> Machine | None:
+    """A machine whose VM is a clone; None if there is no template, or one that is of no use, which is dropped.
+
+    Raises `SandboxError` for what would fail with a VM that is booted too.
+    """
+    from sandbox.factory.clone import PHASES
+
+    clone = templates.clone()
+    if clone is None:
+        return None
+    machine = pod.make_machine(clone.plan, pod.directory, clone)
+    try:
+        await machine.boot(phases)
+    except SandboxError as error:
+        if phases.failed not in PHASES:
+            raise
+        clone.drop(str(error))
+        phases.forgive()
+        return None
+    finally:
+        clone.close()
     return machine
 
 
 def _record(pod: PodState, machine: Machine, start: StartRecord) -> None:
     """Journal how the start went and what came of it, for whoever looks, with the daemon or not."""
     vm = machine.plan.vm
-    size = {"vcpus": vm.vcpus, "memory_mib": vm.memory_mib}
+    size = {"vcpus": machine.sizer.size.vcpus, "memory_mib": machine.sizer.size.memory_mib}
     files = {"kernel": str(vm.kernel), "initrd": str(vm.initrd or ""), "image": str(vm.image or "")}
     kind = {"accelerator": vm.accelerator, "machine_type": vm.machine_type, "debug": vm.debug}
     facts = {

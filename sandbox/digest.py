@@ -1,4 +1,4 @@
-"""SHA-256 without OpenSSL, where the interpreter has its own: OpenSSL takes 2 ms to load, and each daemon a megabyte."""
+"""SHA-256 without OpenSSL where the interpreter has its own: OpenSSL takes 2 ms to load, and each daemon a megabyte."""
 
 from __future__ import annotations
 

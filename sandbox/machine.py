@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
@@ -35,12 +35,17 @@ from sandbox.storage.container import PodStorage
 from sandbox.storage.disks import PodDisks
 from sandbox.together import together
 
+if TYPE_CHECKING:
+    from sandbox.factory.clone import Clone
+
 T = TypeVar("T")
-#: Makes the machine that a plan describes.
-MakeMachine = Callable[[SandboxPlan, RunDirectory], "Machine"]
+#: Makes the machine that a plan describes; a third argument is the `Clone` that its VM is.
+MakeMachine = Callable[..., "Machine"]
 
 #: How long QEMU may take to be up, in seconds; the boot of the guest is the agent's dial timeout.
 VM_START_TIMEOUT = 20.0
+#: How long the agent of a clone may take to answer, in seconds: it ran when the template was saved.
+CLONE_AGENT_TIMEOUT = 20.0
 #: How long the guest may take to sync and stop, then QEMU to quit, in seconds; containerd gives Shutdown 3 s in all.
 GUEST_STOP_TIMEOUT = 1.0
 VM_STOP_TIMEOUT = 1.0
@@ -55,8 +60,12 @@ _log = logging.getLogger(__name__)
 class Machine:
     """One VM, from `boot` to `close`."""
 
-    def __init__(self, plan: SandboxPlan, vm: Vm, share: Share, network: PodNetwork | None = None) -> None:
+    def __init__(
+        self, plan: SandboxPlan, vm: Vm, share: Share, network: PodNetwork | None = None, clone: Clone | None = None
+    ) -> None:
+        """`clone` if the VM is restored from a template: then the plan is its own."""
         self.plan = plan
+        self._clone = clone
         self.vm = vm
         self.share = share
         self.network = network or PodNetwork()
@@ -88,13 +97,12 @@ class Machine:
         Raises `SandboxError` with the phase, the cause and what QEMU and the guest said last.
         """
         try:
-            await together(partial(self._start_share, phases), partial(self._attach_network, phases))
-            with phases.phase("vm"):
-                await self._start_vm()
-            with phases.phase("agent"):
-                self._agent = await self._unless_lost(self._connect)
+            agent = await (self._boot(phases) if self._clone is None else self._restore(self._clone, phases))
             with phases.phase("guest"):
-                await self._unless_lost(partial(self._set_up_guest, self._agent))
+                await self._unless_lost(partial(self._set_up_guest, agent))
+            if self._clone is not None:
+                with phases.phase("resize"):
+                    await self.sizer.reach_least()
         except BaseException as error:
             problem = self._explain(error, phases)
             self.cause = self.cause or str(problem or "its start was given up")
@@ -105,6 +113,38 @@ class Machine:
             if problem is None:
                 raise
             raise problem from error
+
+    async def _boot(self, phases: Phases) -> AgentClient:
+        """From nothing to a guest whose agent answers."""
+        await together(partial(self._start_share, phases), partial(self._attach_network, phases))
+        with phases.phase("vm"):
+            await self._start_vm()
+        with phases.phase("agent"):
+            self._agent = await self._unless_lost(self._connect)
+        return self._agent
+
+    async def _restore(self, clone: Clone, phases: Phases) -> AgentClient:
+        """From a template to the same; its interfaces can wait until it is up, so their making is beside it."""
+        await together(partial(self._restore_guest, clone, phases), partial(self._attach_network, phases))
+        if self.network.plan.is_carried:
+            with phases.phase("interfaces"):
+                await self.network.plug(self.vm.hotplug)
+        return self.agent
+
+    async def _restore_guest(self, clone: Clone, phases: Phases) -> None:
+        await together(partial(self._start_share, phases), partial(_prepare, clone, phases))
+        with phases.phase("restore"):
+            await self.vm.start(VM_START_TIMEOUT)
+        with phases.phase("hotplug"):
+            try:
+                await clone.plug(self.vm)
+            except HypervisorError as error:
+                raise UnavailableError(self.share.exit_reason or str(error)) from error
+            await self.vm.resume()
+        with phases.phase("agent"):
+            self._agent = await self._unless_lost(self._connect)
+        with phases.phase("identity"):
+            await self._unless_lost(partial(clone.identify, self._agent))
 
     async def _start_share(self, phases: Phases) -> None:
         with phases.phase("share"):
@@ -126,7 +166,8 @@ class Machine:
             self.network.release()
 
     async def _connect(self) -> AgentClient:
-        return await AgentClient.connect(self.vm.agent_url, timeout=self.plan.dial_timeout)
+        timeout = min(self.plan.dial_timeout, CLONE_AGENT_TIMEOUT) if self._clone else self.plan.dial_timeout
+        return await AgentClient.connect(self.vm.agent_url, timeout=timeout)
 
     async def _set_up_guest(self, agent: AgentClient) -> None:
         asked, sharing = self.plan.create_sandbox, self.plan.sharing
@@ -270,8 +311,13 @@ class Machine:
             _log.log(logging.DEBUG if error.lost else logging.INFO, "orderly stop of the guest: %s", error)
 
 
-def make_machine(plan: SandboxPlan, directory: RunDirectory) -> Machine:
-    """The real machine: its processes are journalled as soon as they have a pid."""
+async def _prepare(clone: Clone, phases: Phases) -> None:
+    with phases.phase("memory"):
+        await clone.prepare()
+
+
+def make_machine(plan: SandboxPlan, directory: RunDirectory, clone: Clone | None = None) -> Machine:
+    """The real machine: its processes are journalled as soon as they have a pid. `clone`: its VM is restored."""
     vm = QemuVm(plan.vm, on_spawn=partial(directory.record_process, "qemu"))
     share = plan.sharing.make(partial(directory.record_process, "virtiofsd"))
-    return Machine(plan, vm, share, PodNetwork(plan.network, directory.record))
+    return Machine(plan, vm, share, PodNetwork(plan.network, directory.record), clone)

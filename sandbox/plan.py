@@ -18,6 +18,7 @@ from hypervisor.vm import AgentChannel, VmSpec
 from hypervisor.vsock import VHOST_VSOCK
 from sandbox.annotations import ContainerKind, pod_names
 from sandbox.errors import FailedPreconditionError
+from sandbox.factory.plan import FactoryPlan, plan_factory
 from sandbox.guest_setup import create_sandbox_arguments
 from sandbox.guest_spec import KATA_DROPPED, OWN_DROPPED
 from sandbox.kernel_params import GuestKind, guest_kind, kernel_params
@@ -55,6 +56,8 @@ class SandboxPlan:
     #: How containers' files reach the guest, and how disks are attached.
     storage: StorageRules = field(default_factory=StorageRules)
     disks: DiskSettings = field(default_factory=DiskSettings)
+    #: Where the VM may come from besides a boot; None for nowhere.
+    factory: FactoryPlan | None = None
     #: What Kubernetes calls the pod: see `pod_names`.
     names: Mapping[str, str] = field(default_factory=dict)
 
@@ -109,6 +112,7 @@ def plan_sandbox(
             kubelet_root=settings.runtime.kubelet_root_dir,
         ),
         disks=_disks(hypervisor),
+        factory=plan_factory(settings, bounds, host.size),
         names=pod_names(spec.annotations),
     )
 

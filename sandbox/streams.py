@@ -14,9 +14,14 @@ from agent_client.errors import AgentError
 from agent_client.streams import Input, Output
 from sandbox.interface import Stdio
 
-#: Bytes of output asked for per call, well below ttrpc's 4 MiB: what an output's pipe holds in our guest. An agent
+#: Most bytes of output asked for per call, well below ttrpc's 4 MiB: what an output's pipe holds in our guest. An agent
 #: answers with what there is.
 READ = 1 << 20
+#: Bytes asked for at first, and whenever the reader on the host took the last ones slowly: what it has not taken is
+#: held here, for each stream. Twice as much after each full answer that it took at once.
+READ_LEAST = 64 * 1024
+#: Seconds within which a reader takes an answer that is not slow.
+SWIFT = 0.25
 #: Bytes handed on at a time, either way: a pipe's half.
 CHUNK = 32 * 1024
 #: After the process' exit: how long the guest may stay silent before its output counts as complete, in seconds. A
@@ -41,30 +46,51 @@ class OutputPump:
     def __init__(self, read: Callable[[int], Awaitable[bytes]], write: Callable[[bytes], Awaitable[None]]) -> None:
         self._read = read
         self._write = write
-        self._done = anyio.Event()
+        self._is_done = False
+        #: Nobody has to wait for the rest: there is none, or it is a descendant's.
+        self._settled = anyio.Event()
         self._since = time.monotonic()
         self._patience = QUIET
         self._moved = 0
+        #: How much may be moved until what follows must be a descendant's; none as long as the process lives.
+        self._enough: int | None = None
+        #: How much to ask for.
+        self._appetite = READ_LEAST
 
     @property
     def is_done(self) -> bool:
         """Whether everything is delivered and no more can come."""
-        return self._done.is_set()
+        return self._is_done
 
     async def run(self) -> None:
         """Pump until end of file, a lost guest, or cancellation."""
         try:
             while data := await self._next():
-                # A reader that is slow, and reads, shows by each piece that it is not stuck.
-                for start in range(0, len(data), CHUNK):
-                    piece = data[start : start + CHUNK]
-                    self._turn(STUCK)
-                    await self._write(piece)
-                    self._moved += len(piece)
+                began = time.monotonic()
+                await self._deliver(data)
+                self._learn(len(data), time.monotonic() - began)
         except AgentError as error:
             _log.debug("output stream ended: %s", error)
         finally:
-            self._done.set()
+            self._is_done = True
+            self._settled.set()
+
+    async def _deliver(self, data: bytes) -> None:
+        """Hand it on; a reader that is slow, and reads, shows by each piece that it is not stuck."""
+        for start in range(0, len(data), CHUNK):
+            piece = data[start : start + CHUNK]
+            self._turn(STUCK)
+            await self._write(piece)
+            self._moved += len(piece)
+            if self._enough is not None and self._moved >= self._enough:
+                self._settled.set()
+
+    def _learn(self, size: int, took: float) -> None:
+        """How much to ask for after an answer of `size` bytes that the reader took `took` seconds for."""
+        if took > SWIFT:
+            self._appetite = READ_LEAST
+        elif size >= self._appetite:
+            self._appetite = min(2 * self._appetite, READ)
 
     async def _next(self) -> bytes:
         """The next output; empty at the end.
@@ -75,7 +101,7 @@ class OutputPump:
         self._turn(QUIET)
         while True:
             asked = time.monotonic()
-            data = await self._read(READ)
+            data = await self._read(self._appetite)
             if data or time.monotonic() - asked < PROMPT:
                 return data
 
@@ -85,13 +111,15 @@ class OutputPump:
 
     async def drained(self) -> None:
         """Called after the exit: return when all output is delivered, or nobody can wait for it any longer."""
-        called, enough = time.monotonic(), self._moved + LEFT_BEHIND
-        while not self._done.is_set() and self._moved < enough:
+        called = time.monotonic()
+        if self._enough is None:
+            self._enough = self._moved + LEFT_BEHIND
+        while not self._settled.is_set():
             left = max(self._since, called) + self._patience - time.monotonic()
             if left <= 0:
                 return
             with anyio.move_on_after(left):
-                await self._done.wait()
+                await self._settled.wait()
 
 
 def output_pumps(agent: AgentClient, container_id: str, exec_id: str, stdio: Stdio, terminal: bool) -> list[OutputPump]:

@@ -21,6 +21,8 @@ from shim.version import PROGRAM, VERSION
 
 #: Seconds for closing the loop.
 END_TIMEOUT = 10.0
+#: Blocks of memory of this size or more are not kept when they are freed: output in bulk comes by the mebibyte.
+KEPT_MEMORY = 128 * 1024
 
 _LOG_FD = 2
 
@@ -43,6 +45,7 @@ def run(
     status = 1
     try:
         _name_process()
+        kernel.give_back_memory_from(KEPT_MEMORY)
         # Until the loop handles it, a request for a stack dump must not end the process.
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         told = settings.read(invocation, os.environ)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from hypervisor.template.place import fallback, is_store
 from shim.launcher import script
 from tools import make_venv
 from tools.layout import DEFAULTS, Layout, Manifest
@@ -147,8 +148,25 @@ def uninstall(layout: Layout) -> None:
     """Remove what `install` made. Raises `InstallError` if there is no installation."""
     if not layout.at(layout.manifest).exists():
         raise InstallError(f"nothing is installed there: {layout.at(layout.manifest)} is missing")
+    templates = [] if layout.destdir else template_stores(layout.configuration)
     for path in Manifest(layout).remove():
         print(f"   kept, for it was changed: {path}")
+    for store in templates:
+        shutil.rmtree(store, ignore_errors=True)
+
+
+def template_stores(configuration: Path, memory: Path = Path("/dev/shm")) -> list[Path]:
+    """Where VM templates may be: at `template_path`, and where they are if that is not in memory.
+
+    Only directories that are root's alone, as the store demands: nothing else is one.
+    """
+    wanted = Path("/run/vc/vm/template")
+    try:
+        wanted = Path(tomllib.loads(configuration.read_text()).get("factory", {}).get("template_path", wanted))
+    except (OSError, ValueError, TypeError):
+        # Without a readable configuration it is the default's.
+        pass
+    return [place for place in (wanted, fallback(wanted, memory)) if is_store(place)]
 
 
 def parse(arguments: list[str] | None = None) -> tuple[str, Layout]:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# One pytest run over the given test directories; with --cov first, with a coverage report that has the daemons' part in it.
+# One pytest run over the given test directories and files; with --cov first, with a coverage report that has the daemons' part in it.
 set -u
 cd "$(dirname "$0")/.." || exit 2
 . tools/say.sh
@@ -16,7 +16,7 @@ if [ "$1" = --cov ]; then
     coverage="--cov --cov-config=pyproject.toml --cov-report=term"
 fi
 for path; do
-    [ -d "$path" ] && set -- "$@" "$path"
+    [ -e "$path" ] && set -- "$@" "$path"
     shift
 done
 # shellcheck disable=SC2086

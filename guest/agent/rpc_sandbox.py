@@ -54,8 +54,9 @@ class SandboxRpcs(AgentRpcs):
         return Empty()
 
     async def reseed_random_dev(self, message: ReseedRandomDevRequest) -> Empty:
-        """Mix the host's random bytes into the kernel's."""
+        """Mix the host's random bytes into the kernel's, and begin anew with what was drawn before."""
         identity.reseed(message.data)
+        identity.forget_drawn()
         return Empty()
 
     async def set_guest_date_time(self, message: SetGuestDateTimeRequest) -> Empty:

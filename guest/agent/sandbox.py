@@ -8,7 +8,7 @@ import socket
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-from guest.agent import kernel, modules
+from guest.agent import identity, kernel, modules
 from guest.agent.container import Container, State
 from guest.agent.errors import (
     AlreadyExistsError,
@@ -36,6 +36,7 @@ DNS_LINE_LIMIT = 1024
 #: Seconds that one container may take to go when the sandbox is destroyed.
 DESTROY_TIMEOUT = 5.0
 RESOLV_CONF = "/etc/resolv.conf"
+MACHINE_ID = "/etc/machine-id"
 
 
 class Sandbox:
@@ -84,6 +85,7 @@ class Sandbox:
         undo.push_async_callback(self._storages.release_everything)
         self._namespaces.create(name)
         undo.callback(self._namespaces.remove)
+        identity.name_machine(self._layout.sandbox, MACHINE_ID)
         if name:
             _set_guest_hostname(name)
         if dns:

@@ -5,6 +5,7 @@
 | `attach`             | once, before the VM starts: scan, plan, journal, devices                              |
 | `place`              | then, before the VM starts: which PCI slots its interfaces have                       |
 | `nics` `release`     | then: what the VM inherits; released as soon as it has, or will not                   |
+| `plug`               | in place of both, once a VM is there that was restored                                |
 | `configure`          | once the agent answers: interfaces, routes, neighbours                                |
 | `follow`             | beside the pod: carries later changes of the namespace into the VM                    |
 | `close`              | any time, idempotent, when the VM is gone: the namespace is as it was                 |
@@ -21,6 +22,7 @@ from typing import Any, Protocol
 
 from agent_client.errors import AgentError
 from hypervisor.hotplug.nics import PluggedNic
+from hypervisor.hotplug.plug import Hotplug
 from hypervisor.hotplug.slots import PciSlot, PciSlots
 from hypervisor.nics import Nic
 from protos.gen import types
@@ -90,6 +92,16 @@ class PodNetwork:
         """Give each interface a slot of the VM; raises `HypervisorError` when there are not enough."""
         for each in self.carried.values():
             each.nic = PluggedNic(each.nic.id, each.nic.netdev, slots.take(each.nic.id))
+
+    async def plug(self, hotplug: Hotplug) -> None:
+        """In place of `place` and `nics`: plug the interfaces into a VM that was restored; raises `HypervisorError`."""
+        from hypervisor.hotplug.nics import plug
+
+        try:
+            for each in self.carried.values():
+                each.nic = await plug(hotplug, nic_of(each.endpoint, each.device))
+        finally:
+            self.release()
 
     @property
     def namespace(self) -> int:

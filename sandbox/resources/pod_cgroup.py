@@ -56,6 +56,14 @@ class PodCgroup:
                     f"the pod's cgroup {each.mount_point / self._path}: {error.strerror}"
                 ) from error
 
+    def expel(self, pid: int) -> None:
+        """Move another process to where this one was before; never raises."""
+        for each, home in self._entered:
+            try:
+                (each.mount_point / home / "cgroup.procs").write_text(str(pid))
+            except OSError as error:
+                _log.warning("process %d stays in cgroup %s: %s", pid, each.mount_point / self._path, error.strerror)
+
     def leave(self) -> None:
         """Move this process back to where it was, and remove the cgroup; idempotent, never raises."""
         entered, self._entered = self._entered, []

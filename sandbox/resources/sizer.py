@@ -49,8 +49,10 @@ class VmSizer:
         self._asleep = 0
         self._demand: dict[str, Limits] = {}
         self._block_mib = MEMORY_BLOCK_MIB
+        #: What the VM started with: its least size, or that of its template.
+        self._first = VmSize(spec.vcpus, spec.memory_mib)
         #: What the VM has, as far as the guest uses it.
-        self.size = bounds.least
+        self.size = self._first
         #: Held by whatever changes the VM's size, and by an update from its growth to the guest's word.
         self._lock = anyio.Lock()
         self._surplus = anyio.Event()
@@ -69,6 +71,11 @@ class VmSizer:
         async with self._lock:
             with self._rolled_back(container_id, limits):
                 await self._grow_to_demand(f"make room for container {container_id}")
+
+    async def reach_least(self) -> None:
+        """Grow a VM that has started with less than its least size; raises `SandboxError`."""
+        async with self._lock:
+            await self._grow_to_demand("give the VM its size")
 
     def release(self, container_id: str) -> None:
         """A container is gone: its share is given back as soon as `follow` comes to it. Idempotent."""
@@ -150,7 +157,7 @@ class VmSizer:
     async def _grow(self, target: VmSize) -> None:
         cpus = await self._add_cpus(target.vcpus) if target.vcpus > self.size.vcpus else 0
         before = self._memory.plugged_mib
-        await self._memory.grow(target.memory_mib - self._bounds.least.memory_mib, self._block_mib)
+        await self._memory.grow(target.memory_mib - self._first.memory_mib, self._block_mib)
         has_memory = self._memory.plugged_mib > before
         if cpus or has_memory:
             await self._use(cpus, has_memory, max(target.vcpus, self.size.vcpus))
@@ -183,7 +190,7 @@ class VmSizer:
         if target.vcpus < before.vcpus:
             await self._remove_cpus(target.vcpus)
         if target.memory_mib < before.memory_mib:
-            problem = await self._memory.shrink(target.memory_mib - self._bounds.least.memory_mib)
+            problem = await self._memory.shrink(target.memory_mib - self._first.memory_mib)
             if problem is not None:
                 _log.warning("memory of the VM stays: %s", problem)
         await self._look()
@@ -204,9 +211,7 @@ class VmSizer:
     async def _look(self) -> None:
         """Learn what the VM has now."""
         vcpus = await self._vcpus.count() - self._asleep
-        self.size = VmSize(
-            max(vcpus, self._bounds.least.vcpus), self._bounds.least.memory_mib + self._memory.plugged_mib
-        )
+        self.size = VmSize(max(vcpus, self._first.vcpus), self._first.memory_mib + self._memory.plugged_mib)
 
     def _fields(self) -> dict[str, int]:
         return {"vcpus": self.size.vcpus, "memory_mib": self.size.memory_mib}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING
 
 from guest.agent.beneath import by_fd, open_directory, open_parent, open_path
-from guest.agent.errors import InvalidArgumentError, failed
+from guest.agent.errors import InvalidArgumentError, RpcError, failed
 from guest.agent.layout import Layout
 from guest.agent.mountopts import parse
 from guest.agent.storage.context import DriverContext, Undo, quick
@@ -18,11 +20,25 @@ if TYPE_CHECKING:
 
 #: How Kata's runtime mounts 9p where the host names no options.
 _9P_OPTIONS = ("trans=virtio", "version=9p2000.L", "cache=mmap", "nodev")
+#: Seconds for the guest's kernel to find a virtio-fs device, and between two looks: the kernel tells of it nowhere.
+TAG_TIMEOUT = 5.0
+_TAG_POLL = 0.01
 
 
 async def attach_virtiofs(storage: Storage, mount_point: str, context: DriverContext) -> Undo:
-    """Mount the share whose tag is the storage's source (`kataShared`); one that is mounted there is kept."""
-    return _attach_share(storage, mount_point, context.layout, "virtiofs", storage.options)
+    """Mount the share whose tag is the storage's source (`kataShared`); one that is mounted there is kept.
+
+    A device that is being plugged in is waited for: a VM from a template gets its share that way.
+    """
+    end = asyncio.get_running_loop().time() + TAG_TIMEOUT
+    while True:
+        try:
+            return _attach_share(storage, mount_point, context.layout, "virtiofs", storage.options)
+        except RpcError as error:
+            # The kernel's word for a tag that it does not know (yet): the device may just be plugged in.
+            if getattr(error.__cause__, "errno", 0) != errno.EINVAL or asyncio.get_running_loop().time() > end:
+                raise
+        await asyncio.sleep(_TAG_POLL)
 
 
 async def attach_9p(storage: Storage, mount_point: str, context: DriverContext) -> Undo:

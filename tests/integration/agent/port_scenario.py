@@ -16,14 +16,19 @@ from pathlib import Path
 
 from agent_client.address import Serial, parse
 from agent_client.client import AgentClient
+from agent_client.errors import AgentError
 from agent_client.handshake import SerialHandshake
 from hypervisor.qemu import QemuVm
 from hypervisor.vm import VmSpec
+from tests.integration.agent.hybrid import hybrid
 from tests.integration.agent.pod import guest_settings
 
 #: Seconds for the guest to boot, and for each connection.
 BOOT, PATIENCE = 60.0, 20.0
 MIB = 1 << 20
+#: Where Kata's agent listens.
+AGENT_PORT = 1024
+SHARED = "/run/kata-containers/shared/containers"
 
 _HEALTH_CHECK = bytes.fromhex("00000014000000010100") + b"\x0a\x0bgrpc.Health\x12\x05Check"
 
@@ -150,10 +155,34 @@ async def scenario(scratch: Path) -> dict[str, object]:
         client = await AgentClient.connect(vm.agent_url, timeout=PATIENCE)
         seen["agent_grew_kib"] = await memory(client) - before
         client.close()
+        seen["hybrid"] = await through_hybrid_vsock(scratch / "hybrid", where)
     finally:
         vm.kill()
         seen["console"] = vm.diagnostics().console_tail[-2000:]
         await vm.wait()
+    return seen
+
+
+async def through_hybrid_vsock(front: Path, guest: Serial) -> dict[str, object]:
+    """The agent reached by hvsock, a mebibyte sent to it, the connection lost and made again, and a port of nobody."""
+    async with hybrid(front, guest, AGENT_PORT, PATIENCE) as back_end:
+        client = await AgentClient.connect(f"hvsock://{front}:{AGENT_PORT}", timeout=PATIENCE)
+        seen: dict[str, object] = {"version": all(await client.version()), "positions": client.knows_positions}
+        path, data = f"{SHARED}/hybrid", bytes(MIB)
+        await client.storage.copy_file(
+            path=path, file_size=MIB, file_mode=0o100644, dir_mode=0o755, uid=0, gid=0, offset=0, data=data
+        )
+        back_end.drop()
+        async with asyncio.timeout(PATIENCE):
+            await client.wait_closed()
+        await client.reconnect(timeout=PATIENCE)
+        await client.check()
+        seen |= {"positions_again": client.knows_positions, "connections": back_end.connections}
+        client.close()
+        try:
+            await AgentClient.connect(f"hvsock://{front}:{AGENT_PORT - 1}", timeout=0.5)
+        except AgentError as error:
+            seen["refused"] = str(error)
     return seen
 
 

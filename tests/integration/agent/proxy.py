@@ -46,7 +46,7 @@ class Proxy:
         self.connections += 1
         onward = None
         try:
-            behind, onward = await asyncio.open_unix_connection(self._behind)
+            behind, onward = await self.reach(reader, writer)
             async with asyncio.TaskGroup() as group:
                 # The end of either direction is the end of both.
                 group.create_task(self._pump(reader, onward))
@@ -58,6 +58,12 @@ class Proxy:
             for end in (writer, onward):
                 if end is not None:
                     end.transport.abort()
+
+    async def reach(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """The way on for a client that has just come."""
+        return await asyncio.open_unix_connection(self._behind)
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         while data := await source.read(_PIECE):

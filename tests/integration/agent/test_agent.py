@@ -125,3 +125,10 @@ def test_the_agent_answers_a_proper_host_after(port: dict[str, Any], abuse: str)
 def test_the_agent_does_not_grow_by_what_was_thrown_at_it(port: dict[str, Any]):
     assert port["agent_grew_kib"] < 8 * 1024
     assert "kata-agent failed" not in port["console"]
+
+
+def test_the_agent_is_reached_through_hybrid_vsock_and_again_after_a_loss(port: dict[str, Any]):
+    seen = port["hybrid"]
+    assert "no answer in 0.5 s" in seen.pop("refused")
+    # Positions become known with the first connection that is made again.
+    assert seen == {"version": True, "positions": False, "positions_again": True, "connections": 2}

@@ -54,18 +54,26 @@ class DiskPodKeeper:
 
 
 @pytest.fixture(scope="session")
-def disk_pods(bed_keeper: BedKeeper, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DiskPodKeeper]:
-    """Owner of the pods."""
+def shared_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where volumes may be."""
     directory = tmp_path_factory.mktemp("disks")
     # As on a systemd host, where all mounts are shared: what is mounted later is seen in the daemon's namespace.
     run("mount", "--bind", str(directory), str(directory)).check()
     run("mount", "--make-rshared", str(directory)).check()
-    keeper = DiskPodKeeper(bed_keeper, directory)
+    try:
+        yield directory
+    finally:
+        run("umount", "--lazy", str(directory)).check()
+
+
+@pytest.fixture(scope="session")
+def disk_pods(bed_keeper: BedKeeper, shared_directory: Path) -> Iterator[DiskPodKeeper]:
+    """Owner of the pods."""
+    keeper = DiskPodKeeper(bed_keeper, shared_directory)
     try:
         yield keeper
     finally:
         keeper.close()
-        run("umount", "--lazy", str(directory)).check()
 
 
 @pytest.fixture

@@ -210,14 +210,12 @@ def test_what_would_break_a_promise_is_refused_with_its_reason(write, key, value
 
 
 def test_what_only_tunes_is_listed_and_does_not_fail(write):
-    path = write("[factory]\nenable_template = true\n[hypervisor.qemu]\nenable_iothreads = true\n")
+    path = write("[hypervisor.qemu]\nenable_iothreads = true\n")
 
     loaded = load(path)
 
-    assert loaded.factory.enable_template is True
     assert [note.split(": ")[:2] for note in loaded.ignored] == [
-        [f"{path}:2", "[factory] enable_template is ignored"],
-        [f"{path}:4", "[hypervisor.qemu] enable_iothreads is ignored"],
+        [f"{path}:2", "[hypervisor.qemu] enable_iothreads is ignored"],
     ]
 
 

@@ -89,6 +89,7 @@ async def agent(layout: Layout, crun: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(SharedNamespaces, "remove", lambda self: None)
     monkeypatch.setattr("guest.agent.sandbox._set_guest_hostname", lambda name: None)
     monkeypatch.setattr("guest.agent.sandbox.RESOLV_CONF", "/nonexistent/resolv.conf")
+    monkeypatch.setattr("guest.agent.sandbox.MACHINE_ID", "/nonexistent/machine-id")
     kernel.set_subreaper(True)
     async with asyncio.TaskGroup() as group:
         result = Agent(group, layout, Options(), Console(os.open(os.devnull, os.O_WRONLY)), crun)

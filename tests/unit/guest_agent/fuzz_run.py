@@ -24,7 +24,7 @@ from grpclib.exceptions import GRPCError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from guest.agent import kernel
+from guest.agent import kernel, sandbox
 from guest.agent.agent import Agent
 from guest.agent.cmdline import Options
 from guest.agent.layout import Layout
@@ -78,6 +78,8 @@ def _set_read_only(path: bytes, flags: int) -> None:
 def prepare() -> tuple[Layout, str]:
     """The agent's directories, a fake crun, and what is not the agent's to touch."""
     guest, outside = PLACE / "guest", PLACE / "outside"
+    # A guest has one there, and shows its own in its place.
+    sandbox.MACHINE_ID = "/nonexistent/machine-id"
     layout = Layout(
         **{name: str(guest / name) for name in ("state", "cgroup", "proc", "sys", "dev")}
         | {"shared_run": str(guest / "run")}

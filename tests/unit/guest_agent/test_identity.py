@@ -32,3 +32,28 @@ def test_the_clock_is_set_to_the_nanosecond_given(monkeypatch):
     identity.set_clock(5, 7)
 
     assert calls == [(identity.time.CLOCK_REALTIME, 5_000_007_000)]
+
+
+def test_a_library_that_drew_before_the_clone_draws_anew():
+    class Generator:
+        seeded = 0
+
+        def seed(self):
+            self.seeded += 1
+
+    generator = Generator()
+
+    identity.forget_drawn({"random": generator})
+    identity.forget_drawn({})
+
+    assert generator.seeded == 1
+
+
+def test_every_machine_has_an_id_of_its_own(tmp_path):
+    drawn = set()
+    for name in ("a", "b"):
+        identity.name_machine(str(tmp_path / name), str(tmp_path / "no-such-place"))
+        drawn.add((tmp_path / name / "machine-id").read_text())
+
+    assert len(drawn) == 2
+    assert all(len(text) == 33 and int(text, 16) for text in drawn)

@@ -155,3 +155,15 @@ def test_preflight_says_at_most_one_line(level):
     assert done.returncode == 0
     assert done.stdout.count(b"\n") <= 1
     assert done.stderr == b""
+
+
+def test_uninstalling_finds_the_templates_where_the_configuration_says_and_nothing_else(tmp_path):
+    configuration, wanted = tmp_path / "configuration.toml", tmp_path / "templates"
+    configuration.write_text(f'[factory]\ntemplate_path = "{wanted}"\n')
+    for place in (wanted, tmp_path / "other"):
+        place.mkdir(mode=0o700)
+    assert install.template_stores(configuration, tmp_path) == []
+
+    (wanted / "lock").touch()
+
+    assert install.template_stores(configuration, tmp_path) == [wanted]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import anyio
 import pytest
 from grpclib.const import Status
 
+from hypervisor.vm import VmSpec
 from protos.gen import grpc as pb
 from sandbox.errors import FailedPreconditionError, SandboxError, UnavailableError
 from sandbox.oci import Cpu, HugepageLimit, Memory, Resources
@@ -220,3 +222,11 @@ def test_a_vm_never_has_more_than_it_may():
 )
 def test_an_update_leaves_as_it_is_what_it_does_not_name(resources, limits):
     assert changed(Limits(1, 100), resources) == limits
+
+
+def test_virtio_mem_has_whole_memory_blocks_only(tmp_path):
+    spec = VmSpec("a", tmp_path, tmp_path, tmp_path, 1, 2100, "tcg", max_memory_mib=2500, virtio_mem=True)
+
+    assert spec.virtio_mem_mib == 384
+    assert replace(spec, max_memory_mib=0).virtio_mem_mib == 0
+    assert replace(spec, virtio_mem=False).virtio_mem_mib == 0

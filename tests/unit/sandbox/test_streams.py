@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from sandbox import streams
@@ -104,5 +105,65 @@ async def test_a_descendant_that_writes_for_ever_does_not_hold_back_the_exit(mon
         with anyio.fail_after(5):
             await pump.drained()
         assert got >= streams.LEFT_BEHIND
+        assert not pump.is_done
+        group.cancel_scope.cancel()
+
+
+class Endless:
+    """Gives as much as is asked for, some times; then it has ended."""
+
+    def __init__(self, answers: int) -> None:
+        self.asked: list[int] = []
+        self._left = answers
+
+    async def read(self, size: int) -> bytes:
+        self.asked.append(size)
+        self._left -= 1
+        return bytes(size) if self._left >= 0 else b""
+
+
+async def test_more_is_asked_for_as_long_as_there_is_more_and_the_reader_takes_it_at_once():
+    guest, reader = Endless(6), Reader()
+    await OutputPump(guest.read, reader.write).run()
+    assert guest.asked == [streams.READ_LEAST << shift for shift in range(5)] + [streams.READ] * 2
+    assert len(reader.got) == sum(guest.asked[:-1])
+
+
+async def test_no_more_is_asked_for_of_a_stream_that_gives_less():
+    asked: list[int] = []
+    answers = [b"line\n"] * 5 + [b""]
+
+    async def read(size: int) -> bytes:
+        asked.append(size)
+        return answers.pop(0)
+
+    await OutputPump(read, Reader().write).run()
+    assert set(asked) == {streams.READ_LEAST}
+
+
+async def test_little_is_held_for_a_reader_that_is_slow(monkeypatch: pytest.MonkeyPatch):
+    guest, reader = Endless(6), Reader()
+
+    async def write(data: bytes) -> None:
+        await reader.write(data)
+        if len(reader.got) > 1 << 20:
+            # From here on nothing is swift enough.
+            monkeypatch.setattr(streams, "SWIFT", -1.0)
+
+    await OutputPump(guest.read, write).run()
+    assert max(guest.asked) == streams.READ
+    assert guest.asked[-2:] == [streams.READ_LEAST] * 2
+
+
+async def test_output_that_never_ends_holds_back_the_exit_by_its_amount_and_not_by_time():
+    async def write(data: bytes) -> None:
+        await anyio.lowlevel.checkpoint()
+
+    pump = OutputPump(Endless(1 << 30).read, write)
+    async with anyio.create_task_group() as group:
+        group.start_soon(pump.run)
+        await anyio.lowlevel.checkpoint()
+        with anyio.fail_after(5):
+            await pump.drained()
         assert not pump.is_done
         group.cancel_scope.cancel()

@@ -61,3 +61,24 @@ def test_a_refused_call_says_which_and_why() -> None:
     done = _run("try: kernel._prctl(-1)\nexcept OSError as error: print(error)")
 
     assert done.stdout == "[Errno 22] prctl: Invalid argument\n"
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_memory_in_large_blocks_is_given_back_when_told_so(told: bool) -> None:
+    code = f"""
+if {told}:
+    kernel.give_back_memory_from(128 * 1024)
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+# What malloc learns from: a large block that was freed.
+large = b"x" * (16 << 20)
+del large
+before = resident()
+blocks = [bytes([65 + n]) * (1 << 20) for n in range(16)]
+behind = b"y" * 1000
+del blocks
+print((resident() - before) >> 20)
+"""
+    done = _run(code)
+
+    assert (int(done.stdout) < 4) is told, (done.stdout, done.stderr)
