@@ -38,9 +38,10 @@ def test_limits_hold_both_ways_over_several_queues_and_a_killed_daemon_leaves_no
         linked(netns)
         before = netns.state()
         try:
-            ctr.run_detached("limited", "sleep", "100000", options=netns.option)
+            # What ctr leaves of the streams of a task that is killed has a place of its own.
+            ctr.run_detached("limited", "sleep", "100000", options=(*netns.option, "--fifo-dir", str(tmp_path)))
             queues = ctr.exec("limited", "ls", "/sys/class/net/eth0/queues").text.split()
-            into, out_of = rate_in(ctr), rate_out(ctr)
+            into, out_of = rate_in(ctr, tmp_path), rate_out(ctr, tmp_path)
             daemon = next(one for one in processes.process_table().values() if " -id limited " in one.command)
             os.kill(daemon.pid, signal.SIGKILL)
         finally:
@@ -53,9 +54,9 @@ def test_limits_hold_both_ways_over_several_queues_and_a_killed_daemon_leaves_no
         eventually(lambda: netns.state() == before, "the namespace is as it was", 20)
 
 
-def rate_in(ctr) -> float:
+def rate_in(ctr, fifos: Path) -> float:
     """Bits per second of a transfer into the container, over its last four fifths."""
-    words = ("task", "exec", "--exec-id", "in", "limited", "sh", "-c", "nc -l -p 7001 >/dev/null")
+    words = ("task", "exec", "--fifo-dir", fifos, "--exec-id", "in", "limited", "sh", "-c", "nc -l -p 7001 >/dev/null")
     with ctr.background(*words), eventually(lambda: connected(7001), "the container listens", 60) as stream:
         data = bytes(AMOUNT)
         stream.sendall(data[: AMOUNT // 5])
@@ -66,11 +67,11 @@ def rate_in(ctr) -> float:
         return AMOUNT * 4 / 5 * 8 / (time.monotonic() - began)
 
 
-def rate_out(ctr) -> float:
+def rate_out(ctr, fifos: Path) -> float:
     """Bits per second of a transfer out of it, over its last four fifths."""
     with socket.create_server((HOST, 7002)) as server:
         script = f"head -c {AMOUNT} /dev/zero | nc {HOST} 7002"
-        with ctr.background("task", "exec", "--exec-id", "out", "limited", "sh", "-c", script):
+        with ctr.background("task", "exec", "--fifo-dir", fifos, "--exec-id", "out", "limited", "sh", "-c", script):
             server.settimeout(60)
             stream, _ = server.accept()
             with stream:

@@ -23,8 +23,8 @@ PATH = f"kata-resources-test/{CONTAINER}"
 
 
 @pytest.fixture
-def cgroups() -> Iterator[list[Path]]:
-    """The cgroup's directories in all hierarchies, none of which may be left."""
+def cgroups(nothing_left: None) -> Iterator[list[Path]]:
+    """The cgroup's directories in all hierarchies, none of which may be left; their parent is the test's own."""
     found = hierarchies.find(Path("/proc/self/mountinfo").read_text())
     directories = [each.mount_point / PATH for each in found]
     yield directories
@@ -70,8 +70,9 @@ def test_daemon_qemu_with_its_vcpus_and_virtiofsd_are_in_the_pods_cgroup(
     eventually(lambda: not any(path.exists() for path in cgroups), "the pod's cgroup goes", timeout=30)
 
 
-def test_a_killed_daemon_leaves_no_cgroup(bed: Bed, cgroups: list[Path], pod_ctr: Ctr) -> None:
-    pod_ctr.run_detached(CONTAINER, "sleep", "3600", options=("--cgroup", f"/{PATH}"))
+def test_a_killed_daemon_leaves_no_cgroup(bed: Bed, cgroups: list[Path], pod_ctr: Ctr, tmp_path: Path) -> None:
+    options = ("--cgroup", f"/{PATH}", "--fifo-dir", str(tmp_path))
+    pod_ctr.run_detached(CONTAINER, "sleep", "3600", options=options)
     (daemon,) = processes.find(rf"-id {CONTAINER} ", bed.containerd.processes())
 
     os.kill(daemon.pid, signal.SIGKILL)
