@@ -46,9 +46,11 @@ def pod_ctr(bed: Bed, tmp_path: Path, nothing_left: None) -> Ctr:
 
 
 def helpers(bed: Bed) -> dict[int, str]:
-    """Pids and names of the pod's processes on the host."""
+    """Pids and names of the pod's processes on the host: its daemon and what that has started."""
+    daemons = processes.find(rf"-id {CONTAINER} ", bed.containerd.processes())
+    below = processes.descendants(one.pid for one in daemons)
     names = ("containerd-shim", "qemu-system", "virtiofsd")
-    return {one.pid: one.name for one in bed.containerd.processes() if one.name.startswith(names)}
+    return {one.pid: one.name for one in (*daemons, *below) if one.name.startswith(names)}
 
 
 def test_daemon_qemu_with_its_vcpus_and_virtiofsd_are_in_the_pods_cgroup(
