@@ -128,9 +128,14 @@ async def test_two_may_watch_and_both_see_it(cri: Cri, pod: Pod) -> None:
         attached(cri, one) as first,
         attached(cri, one, stdin=False) as second,
     ):
-        await first.write(b"word\n")
+
+        async def second_sees() -> bool:
+            # containerd answers before it listens: what is said in between is for those who came before.
+            await first.write(b"word\n")
+            return b"got word" in second.stdout
+
+        await eventually_async(second_sees, "the second sees it too", interval=0.2)
         await first.shows(b"got word")
-        await second.shows(b"got word")
         await first.write(b"end\n")
         assert await second.outcome() == Outcome(0)
 
