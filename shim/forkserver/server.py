@@ -17,8 +17,10 @@ from shim.forkserver import client
 
 #: Seconds without a daemon after which the server leaves.
 LINGER = 1.0
-#: Seconds for a client to say what it wants, and for it to take the daemon.
+#: Seconds for a client to say what it wants.
 PATIENCE = 1.0
+#: Seconds for it to take the daemon. One that gives up hangs up; ending before it does could leave it with a dead pid.
+TAKE_TIMEOUT = 30.0
 #: Bytes of a request: the kernel's own limit for arguments and environment is of this order.
 MAX_REQUEST = 4 << 20
 
@@ -110,11 +112,15 @@ class ForkServer:
                 request = self._receive(connection)
             except (OSError, RequestError):
                 return None
-            pid = os.fork()
-            if pid == 0:
-                self._answer(connection, request)
-                return request
-        self._daemons[os.pidfd_open(pid)] = pid
+            try:
+                pid = os.fork()
+                if pid == 0:
+                    self._answer(connection, request)
+                    return request
+                self._daemons[os.pidfd_open(pid)] = pid
+            except OSError:
+                # No room for a further process: the client, which is hung up on, will say so if it has none either.
+                pass
         for fd in (request.listener, request.log, request.bundle):
             os.close(fd)
         return None
@@ -137,10 +143,11 @@ class ForkServer:
     def _answer(self, connection: socket.socket, request: Request) -> None:
         """In the child: ready itself, answer, and have the client's word that it has arrived; else the process ends."""
         try:
+            connection.settimeout(TAKE_TIMEOUT)
             self._prepare(request)
             connection.sendall(os.getpid().to_bytes(4, "big"))
             taken = connection.recv(1)
-        except OSError:
+        except (OSError, ValueError):
             taken = b""
         if not taken:
             os._exit(1)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from shim.forkserver import client, inheritance
 from shim.forkserver.fingerprint import fingerprint, loaded_files
-from shim.forkserver.server import MAX_REQUEST, RequestError, parse
+from shim.forkserver.server import MAX_REQUEST, PATIENCE, RequestError, parse
 from tests.harness.waiting import eventually
 
 _PROJECT = Path(__file__).resolve().parents[3]
@@ -210,6 +210,24 @@ def test_a_client_that_gives_up_has_no_daemon(node: Path) -> None:
 
     eventually(lambda: not Path(f"/proc/{pid}").exists(), "the daemon has ended and is reaped")
     assert not (node / "log").exists()
+    for file in files:
+        os.close(file)
+
+
+def test_a_client_that_is_slow_has_its_daemon(node: Path) -> None:
+    files = [os.open(node, os.O_PATH), os.open(node / "log", os.O_RDWR | os.O_CREAT), os.open(node, os.O_PATH)]
+    with socket.socket(socket.AF_UNIX) as slow:
+        slow.connect(client.address())
+        socket.send_fds(slow, [client.message(["a"], {})], files)
+        pid = int.from_bytes(slow.recv(4), "big")
+        slow.settimeout(2 * PATIENCE)
+        with pytest.raises(TimeoutError):
+            slow.recv(1)
+        slow.settimeout(None)
+        slow.send(b"\1")
+
+    eventually(lambda: (node / "log").read_text().endswith("]"), "the daemon has told")
+    _end(pid)
     for file in files:
         os.close(file)
 
