@@ -71,10 +71,11 @@ def _prepare(request: server.Request) -> None:
     inheritance.take_over(request.pid)
     if request.environment.get("SCHED_CORE"):
         kernel.create_sched_core()
+    # Before the answer: who looks for the daemon when `start` has returned finds it.
+    inheritance.rename(request.arguments)
 
 
 def _become(request: server.Request) -> None:
     inheritance.arrange(request.environment, request.listener, request.log, request.bundle)
-    inheritance.rename(request.arguments)
     # The flags come behind the interpreter, its options and its program.
     daemon.main(request.arguments[2 + len(client.OPTIONS) :])
