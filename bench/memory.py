@@ -18,18 +18,21 @@ from tests.harness.shim_binary import connect
 LIMIT = 25.0
 
 
-async def run(context: Context, pair: dict[str, Running]) -> Outcome:
+async def run(context: Context, pair: dict[str, Running]) -> Outcome:  # noqa: ARG001 (as all benchmarks that share a pair)
     """The measurement, on containers that run already."""
     series = {}
     facts = []
+    helpers: list[processes.Process] = []
     for subject, one in pair.items():
         async with connect(one.address) as stub:
             pid = (await stub.connect(ConnectRequest(id=one.container), timeout=10)).shim_pid
+        if subject == OURS:
+            helpers = processes.descendants([pid])
         series[f"{subject} (daemon)"] = [megabytes(pid)]
         own = megabytes(pid, "Private_Clean") + megabytes(pid, "Private_Dirty")
         facts.append(f"{subject}: USS {own:.1f} MB, RSS {megabytes(pid, 'Rss'):.1f} MB")
     for name in ("qemu-system", "virtiofsd"):
-        samples = [megabytes(one.pid) for one in context.bed.containerd.processes() if one.name.startswith(name)]
+        samples = [megabytes(one.pid) for one in helpers if one.name.startswith(name)]
         if samples:
             series[f"{name} (all of one pod)"] = [sum(samples)]
     daemon = series[f"{OURS} (daemon)"][0]
