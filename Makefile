@@ -72,7 +72,9 @@ test: prefix
 protos: setup-base
 	$(PYTHON) -m protos.generate
 
+# Without the plots' library, of which nothing else has need, there are tables all the same.
 bench: prefix
+	sh tools/venv.sh plots || echo "   no new plots"
 	$(PYTHON) -m bench
 
 install: guest

@@ -20,6 +20,7 @@ from agent_client.dial import DialError, dial
 from agent_client.errors import AgentError, fold
 from agent_client.line import Line
 from agent_client.network import Network
+from agent_client.ports import PORTS_FEATURE, Ports
 from agent_client.storage import Storages
 from agent_client.upkeep import Upkeep
 from protos.codec import MessageCodec
@@ -58,6 +59,8 @@ class AgentClient:
         self._health = pb.HealthStub(self.line)  # type: ignore[arg-type]
         #: Interfaces, routes, neighbours and packet filters of the guest.
         self.network = Network(self._call, self._agent)
+        #: Connections to the guest's loopback.
+        self.ports = Ports(self._call, pb.PortsStub(self.line))  # type: ignore[arg-type]
         #: Files, volumes, mounts and swap of the guest.
         self.storage = Storages(self._call, self._agent)
         #: Memory, metrics, diagnosis and policy of the guest.
@@ -184,8 +187,13 @@ class AgentClient:
         """What the guest can do: the agent's version and handlers and, if asked for, how memory is plugged in."""
         request = pb.GuestDetailsRequest(mem_block_size=mem_block_size, mem_hotplug_probe=mem_hotplug_probe)
         details = await self._call("GetGuestDetails", self._agent.get_guest_details, request, timeout)
-        self.sets_cpus_offline = OFFLINE_FEATURE in (details.agent_details or pb.AgentDetails()).extra_features
+        self.learn(details)
         return details
+
+    def learn(self, details: pb.GuestDetailsResponse) -> None:
+        """Take what an agent says of itself in place of asking this one, which would say the same."""
+        features = (details.agent_details or pb.AgentDetails()).extra_features
+        self.sets_cpus_offline, self.ports.are_served = OFFLINE_FEATURE in features, PORTS_FEATURE in features
 
     async def set_guest_date_time(self, time_ns: int, *, timeout: float | None = deadlines.REQUEST) -> None:
         """Set the guest's clock; `time_ns` is in nanoseconds since the epoch, the protocol has microseconds."""

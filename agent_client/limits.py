@@ -29,6 +29,6 @@ _LARGER: Final = {
 
 def response_max(rpc: str, request: Any) -> int:
     """The limit for the response to `request`."""
-    if rpc in {"ReadStdout", "ReadStderr"}:
+    if rpc in {"ReadStdout", "ReadStderr", "Receive"}:
         return min(MESSAGE_MAX, SMALL + int(request.len))
     return _LARGER.get(rpc, SMALL)

@@ -1,122 +1,118 @@
-"""Runs the benchmarks and writes `bench/results/<name>.json`, and a page of tables, `bench/results/README.md`."""
+"""Runs the benchmarks, each in a process of its own, and writes `bench/results`: JSON files, plots and a page.
+
+One that fails is reported with its reason, and the others go on; its last result stays. Nothing may be left on the
+machine by any of them, nor after Ctrl-C.
+"""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import json
 import shutil
 import sys
-import time
-from collections.abc import Awaitable, Callable
+import tempfile
 from pathlib import Path
 
-from bench import (
-    agent_exec,
-    agent_memory,
-    agent_rpc,
-    agent_stdout,
-    cold_create,
-    exec_latency,
-    machine,
-    memory,
-    network,
-    start_latency,
-    state_latency,
-    template_start,
-)
-from bench.outcome import Outcome
-from bench.subjects import Context, running_pair
-from tests.harness.bed import BedError, missing_here, open_bed
+from bench import plots, report, supervised
+from bench.catalogue import BY_NAME, CATALOGUE, Benchmark, belongs_to
+from bench.one import BED
+from tests.harness import leaks, paths
+from tests.harness.bed import missing_here, other_beds
+from tests.harness.inventory import Scope
 
 RESULTS = Path(__file__).parent / "results"
-
-#: Benchmarks in the order they run: first those that make their own shims or guests, then those that share a pair of
-#: containers.
-ALONE: dict[str, Callable[[Context], Awaitable[Outcome]]] = {
-    "start": start_latency.run,
-    "create": cold_create.run,
-    "template": template_start.run,
-    "agent-rpc": agent_rpc.run,
-    "agent-stdout": agent_stdout.run,
-    "agent-exec": agent_exec.run,
-    "agent-memory": agent_memory.run,
-    "network": network.run,
-}
-SHARED = {"state": state_latency.run, "exec": exec_latency.run, "memory": memory.run}
+LOGS = paths.BUILD / "log"
 
 
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.partition("\n")[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which ones: {', '.join((*ALONE, *SHARED))}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which ones: {', '.join(BY_NAME)}")
     parser.add_argument("--effort", type=float, default=1.0, help="how many rounds, relative to the normal number")
     parser.add_argument("--out", type=Path, default=RESULTS, help="directory of the results")
+    parser.add_argument("--page", action="store_true", help="run none: draw and write the page of what there is")
     chosen = parser.parse_args()
-    unknown = [name for name in chosen.names if name not in {**ALONE, **SHARED}]
+    unknown = [name for name in chosen.names if name not in BY_NAME]
     if unknown:
-        parser.error(f"no such benchmark: {', '.join(unknown)} (there are {', '.join((*ALONE, *SHARED))})")
+        parser.error(f"no such benchmark: {', '.join(unknown)} (there are {', '.join(BY_NAME)})")
     return chosen
 
 
-async def run_all(context: Context, wanted: set[str]) -> list[Outcome]:
-    """Run what is wanted, one after the other, with a line for each."""
-    outcomes = []
-    for name, alone in ALONE.items():
-        if name in wanted:
-            outcomes.append(await _timed(name, alone(context)))
-    if wanted & SHARED.keys():
-        with running_pair(context.bed) as pair:
-            for name, shared in SHARED.items():
-                if name in wanted:
-                    outcomes.append(await _timed(name, shared(context, pair)))
-    return outcomes
+def run_one(benchmark: Benchmark, effort: float, out: Path) -> str:
+    """Run a benchmark and put its results into `out`; why it failed, or nothing if it did not."""
+    check = leaks.LeakCheck(_scope)
+    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+        command = [sys.executable, "-m", "bench.one", benchmark.name, "--effort", str(effort), "--out", scratch]
+        # The limit is that of the normal effort.
+        try:
+            ended = supervised.run(command, LOGS / f"bench-{benchmark.name}.log", benchmark.limit * max(1.0, effort))
+        except KeyboardInterrupt:
+            print(f"\n{_left(check)}", flush=True)
+            raise
+        out.mkdir(parents=True, exist_ok=True)
+        for path in Path(scratch).iterdir():
+            shutil.copy(path, out)
+    print(f"{ended.seconds:.1f} s", flush=True)
+    reasons = [f"not done within {benchmark.limit:g} s"] * ended.late
+    reasons += [ended.last_line] * (ended.status != 0)
+    return "; ".join(text for text in (*reasons, _left(check)) if text)
 
 
-async def _timed(name: str, benchmark: Awaitable[Outcome]) -> Outcome:
-    print(f"   {name} ... ", end="", flush=True)
-    began = time.monotonic()
-    outcome = await benchmark
-    print(f"{time.monotonic() - began:.1f} s", flush=True)
-    return outcome
+def _left(check: leaks.LeakCheck) -> str:
+    """What a benchmark has left on the machine, in one line; empty if nothing."""
+    left = check.wait_clean()
+    return f"left on the machine: {' '.join(leaks.report(left).split())}" if left else ""
 
 
-def write(outcomes: list[Outcome], described: dict[str, str], directory: Path) -> str:
-    """Write a JSON file for each outcome and the table of all; returns the table."""
-    directory.mkdir(parents=True, exist_ok=True)
-    for outcome in outcomes:
-        text = json.dumps({"machine": described, **outcome.to_json()}, indent=1)
-        (directory / f"{outcome.name}.json").write_text(text + "\n")
-    facts = "\n".join(f"- {key}: {value}" for key, value in described.items())
-    table = "\n".join(outcome.to_markdown() for outcome in outcomes)
-    page = f"# Benchmarks\n\nMade by `make bench`.\n\n{facts}\n\n{table}"
-    (directory / "README.md").write_text(page)
-    return table
+def _scope() -> Scope:
+    directory = paths.BEDS / BED
+    return Scope(bed=directory, alone=not other_beds(directory))
+
+
+def write_page(out: Path) -> None:
+    """Draw the plots and write the page of all results in `out`."""
+    records = report.load(out)
+    outcomes = [record.outcome for record in records]
+    try:
+        plots.draw_all(outcomes, out)
+    except plots.NoPlotsError as error:
+        print(f"   no new plots: {error}")
+    pictures = [name for name in plots.NAMES if (out / name).exists()]
+    (out / "README.md").write_text(report.page(records, pictures))
+    print(f"\n{report.bars_table([(one.name, bar) for one in outcomes for bar in one.bars])}\n\n   written to {out}")
+
+
+def run_all(benchmarks: list[Benchmark], effort: float, out: Path) -> list[str]:
+    """Run them one after the other, with a line for each; what failed, a line each."""
+    failures = []
+    for benchmark in benchmarks:
+        print(f"   {benchmark.name} ... ", end="", flush=True)
+        if reason := run_one(benchmark, effort, out):
+            failures.append(f"{benchmark.name} failed: {reason} ({LOGS / f'bench-{benchmark.name}.log'})")
+            print(f"   {failures[-1]}", flush=True)
+    return failures
 
 
 def main() -> int:
     """Run; 0 if every bar is met, 1 if one is not or a benchmark fails, 2 if this machine can't run them."""
     chosen = parse()
-    if missing := missing_here():
+    if not chosen.page and (missing := missing_here()):
         print(f"bench: {missing}", file=sys.stderr)
         return 2
-    wanted = set(chosen.names) or {*ALONE, *SHARED}
-    described = machine.describe()
+    supervised.be_interruptible()
+    names = set(chosen.names) or set(BY_NAME)
+    wanted = [] if chosen.page else [benchmark for benchmark in CATALOGUE if benchmark.name in names]
     print("\n== benchmarks", flush=True)
     try:
-        with open_bed("bench") as bed:
-            directory = bed.directory / "work"
-            directory.mkdir()
-            outcomes = asyncio.run(run_all(Context(bed, directory, chosen.effort), wanted))
-            shutil.rmtree(directory)
-    except BedError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 2
-    print(f"\n{write(outcomes, described, chosen.out)}\n   written to {chosen.out}")
-    missed = [str(bar) for outcome in outcomes for bar in outcome.bars if not bar.met]
-    for text in missed:
+        failures = run_all(wanted, chosen.effort, chosen.out)
+    except KeyboardInterrupt:
+        print("\nbench: interrupted", file=sys.stderr)
+        return 130
+    write_page(chosen.out)
+    outcomes = [record.outcome for record in report.load(chosen.out) if belongs_to(record.outcome.name) in names]
+    missed = [f"{one.name}: {bar}" for one in outcomes for bar in one.bars if not bar.met]
+    for text in (*failures, *missed):
         print(f"bench: {text}", file=sys.stderr)
-    return 1 if missed else 0
+    return 1 if failures or missed else 0
 
 
 if __name__ == "__main__":

@@ -11,11 +11,18 @@ import secrets
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+
+from tests.harness import processes
 
 #: What a device names when it needs a helper or the pod's network.
 _NEEDS_HELPER = re.compile(r"vhost-user|virtio-net|\btap\b")
+_NEEDS_MORE_THAN_SHARE = re.compile(r"vhost-user-(?!fs)|virtio-net|\btap\b")
+
+#: The back end of virtio-fs: everything up to its socket.
+_SHARE = re.compile(r"^(socket,id=fs0,path=).*$")
 
 #: The character device behind which the agent's port is.
 _AGENT = "agent"
@@ -25,18 +32,22 @@ _REFERENCE = re.compile(r"(?:^|,)(?:chardev|netdev)=([^,]+)")
 _DESCRIPTOR = re.compile(r"\bfd=\d+")
 
 
-def floor_command(command: Sequence[str], agent_fd: int) -> list[str]:
+def floor_command(command: Sequence[str], agent_fd: int, share: Path | None = None) -> list[str]:
     """The command line of a bare QEMU, from that of a sandbox.
 
-    Devices that need a helper or the pod's network are dropped, with their back ends. The agent's listening socket
-    becomes descriptor `agent_fd`; every other inherited socket becomes a null device.
+    Devices that need a helper or the pod's network are dropped, with their back ends; but with `share`, the socket of
+    another virtiofsd, virtio-fs stays. The agent's listening socket becomes descriptor `agent_fd`; every other
+    inherited socket becomes a null device.
     """
     pairs = _options(command[1:])
-    dropped = {name for _, value in pairs if _NEEDS_HELPER.search(value) for name in _REFERENCE.findall(value)}
+    if share is not None:
+        pairs = [(option, _SHARE.sub(rf"\g<1>{share}", value)) for option, value in pairs]
+    needs_helper = _NEEDS_MORE_THAN_SHARE if share is not None else _NEEDS_HELPER
+    dropped = {name for _, value in pairs if needs_helper.search(value) for name in _REFERENCE.findall(value)}
     kept = [
         (option, _detached(value, agent_fd) if option == "-chardev" else value)
         for option, value in pairs
-        if not _NEEDS_HELPER.search(value) and not dropped & set(_IDENTIFIER.findall(value))
+        if not needs_helper.search(value) and not dropped & set(_IDENTIFIER.findall(value))
     ]
     return [command[0], *(word for pair in kept for word in pair if word)]
 
@@ -60,34 +71,52 @@ def _options(words: Sequence[str]) -> list[tuple[str, str]]:
     return pairs
 
 
+def command_of(sandbox: str, program: str = "qemu-system") -> list[str]:
+    """The command line of a running sandbox' QEMU or virtiofsd; raises `LookupError` if there is none."""
+    found = [one for one in processes.find(rf"/run/kata/{sandbox}-") if one.name.startswith(program)]
+    # virtiofsd is two processes, of which the second waits for the first.
+    commands = {Path(f"/proc/{one.pid}/cmdline").read_bytes() for one in found}
+    if len(commands) != 1:
+        raise LookupError(f"{len(commands)} command lines of {program} of {sandbox} instead of one")
+    return commands.pop().rstrip(b"\0").decode().split("\0")
+
+
+@contextmanager
+def launched(command: Sequence[str], log: Path, fds: Sequence[int]) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that inherits `fds`, with its output in `log`; it is killed at the end, and when this process dies."""
+    with log.open("wb") as output:
+        # As the shim's own helpers: none outlives who started it.
+        words = ["setpriv", "--pdeathsig", "KILL", "--", *command]
+        child = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=fds)
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+
+
 def boot(command: Sequence[str], directory: Path, timeout: float = 120.0) -> float:
     """Boot the guest of a sandbox' `command` until its agent answers, and end it; seconds from exec to answer.
 
     As the shim does, the agent's socket is bound before QEMU runs, so nobody polls. Raises `RuntimeError` with QEMU's
     last words if the agent does not answer in time.
     """
-    path = directory / "agent"
+    path, log = directory / "agent", directory / "stderr"
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
         listener.bind(str(path))
         listener.listen()
         bare = floor_command(command, listener.fileno())
-        with (directory / "stderr").open("wb") as errors:
-            began = time.perf_counter()
-            qemu = subprocess.Popen(
-                bare, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors, pass_fds=[listener.fileno()]
-            )
-        listener.close()
-        try:
-            client.settimeout(timeout)
-            client.connect(str(path))
-            _greet(client)
-            return time.perf_counter() - began
-        except OSError as error:
-            words = " ".join((directory / "stderr").read_text(errors="replace").split())
-            raise RuntimeError(f"the bare QEMU's agent did not answer: {error}: {words[-500:]}") from error
-        finally:
-            qemu.kill()
-            qemu.wait()
+        began = time.perf_counter()
+        with launched(bare, log, [listener.fileno()]):
+            listener.close()
+            try:
+                client.settimeout(timeout)
+                client.connect(str(path))
+                _greet(client)
+                return time.perf_counter() - began
+            except OSError as error:
+                words = " ".join(log.read_text(errors="replace").split())
+                raise RuntimeError(f"the bare QEMU's agent did not answer: {error}: {words[-500:]}") from error
 
 
 def _greet(stream: socket.socket) -> None:

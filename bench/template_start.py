@@ -11,6 +11,7 @@ template.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from pathlib import Path
 import config
 from agent_client.client import AgentClient
 from bench.outcome import Bar, Outcome
+from bench.start_records import Started, median_phases, started
 from bench.stats import ratio
 from bench.subjects import OURS, Context
 from hypervisor.accelerator import resolve
@@ -27,7 +29,6 @@ from sandbox.annotations import ContainerKind
 from sandbox.factory.templates import Templates
 from sandbox.oci import Spec, decode
 from sandbox.plan import Host, SandboxPlan, host_size, plan_sandbox
-from sandbox.rundir import ROOT
 from sandbox.sharing.virtiofs import VirtioFsPlan
 from tests.harness import bundles, processes
 from tests.harness.ctr import Ctr
@@ -44,10 +45,11 @@ _TIMEOUT = 60.0
 
 async def run(context: Context) -> Outcome:
     """The benchmark; subjects take turns, the first round warms the page cache and does not count."""
-    store = Path("/dev/shm/kata-template-bench")
+    store = Path(f"/dev/shm/kata-template-bench-{os.getpid()}")
     store.mkdir(mode=0o700)
     try:
-        series = _measure_starts(context, store)
+        starts = _measure_starts(context, store)
+        series = {subject: [one.total for one in found] for subject, found in starts.items()}
         series[FLOOR] = [await _floor(context, store, index) for index in range(1 + len(series[OURS]))][1:]
     finally:
         shutil.rmtree(store)
@@ -60,22 +62,23 @@ async def run(context: Context) -> Outcome:
             Bar("of the cold start", ratio(series[OURS], series[COLD]), OF_COLD, ""),
             Bar("times the restore alone", ratio(series[OURS], series[FLOOR]), OF_FLOOR, ""),
         ],
+        phases={"template": median_phases(starts[OURS])},
     )
 
 
-def _measure_starts(context: Context, store: Path) -> dict[str, list[float]]:
+def _measure_starts(context: Context, store: Path) -> dict[str, list[Started]]:
     cold = Ctr(context.bed.socket, context.bed.runtime, configuration=context.bed.configuration)
     cloned = Ctr(context.bed.socket, context.bed.runtime, configuration=_configuration(context, store))
     with network_namespace() as netns:
         netns.veth("eth0", "10.214.8.2/24", peer=("10.214.8.1/24",))
         _start(cloned, "template-first", netns.option, wait_for=store)
-        series: dict[str, list[float]] = {OURS: [], COLD: []}
+        starts: dict[str, list[Started]] = {OURS: [], COLD: []}
         for index in range(1 + context.rounds(_ROUNDS)):
             for subject, ctr, kind in ((OURS, cloned, "template"), (COLD, cold, "cold")):
-                seconds = _start(ctr, f"template-{kind}-{index}", netns.option, kind)
+                record = _start(ctr, f"template-{kind}-{index}", netns.option, kind)
                 if index:
-                    series[subject].append(seconds)
-    return series
+                    starts[subject].append(record)
+    return starts
 
 
 def _configuration(context: Context, store: Path) -> Path:
@@ -85,18 +88,17 @@ def _configuration(context: Context, store: Path) -> Path:
     return path
 
 
-def _start(ctr: Ctr, name: str, options: tuple[str, ...], kind: str = "", wait_for: Path | None = None) -> float:
-    """Seconds that the start of a sandbox took, by its journal; it is of that kind, and gone again."""
+def _start(ctr: Ctr, name: str, options: tuple[str, ...], kind: str = "", wait_for: Path | None = None) -> Started:
+    """How the start of a sandbox went, by its journal; it is of that kind, and gone again."""
     ctr.run_detached(name, "sleep", "100000", options=options)
     try:
-        (directory,) = ROOT.glob(f"{name}-????????")
-        started = json.loads((directory / "state.json").read_text())["started"]["start"]
+        record = started(name)
         is_clone = any("-incoming" in one.command for one in processes.find(rf"guest={name},"))
-        if kind and (started["kind"], is_clone) != (kind, kind == "template"):
-            raise RuntimeError(f"{name} is no {kind} start: {started['kind']}, -incoming: {is_clone}")
+        if kind and (record.kind, is_clone) != (kind, kind == "template"):
+            raise RuntimeError(f"{name} is no {kind} start: {record.kind}, -incoming: {is_clone}")
         if wait_for is not None:
             eventually(lambda: list(wait_for.glob("*/manifest.json")), "a template is built", _TIMEOUT)
-        return float(started["total"])
+        return record
     finally:
         ctr.remove(name)
 

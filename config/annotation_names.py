@@ -45,7 +45,7 @@ _HYPERVISOR_RENAMED = {
 _RUNTIME_NAMES = """
     disable_guest_seccomp guest_selinux_label sandbox_cgroup_only enable_vcpus_pinning enable_pprof experimental
     internetworking_model disable_new_netns vfio_mode create_container_timeout name hypervisor_name agent_name
-    shared_mounts sandbox_bind_mounts
+    shared_mounts
 """
 _AGENT_NAMES = "kernel_modules enable_tracing container_pipe_size policy cdh_api_timeout cdh_api_timeout_ms"
 
@@ -68,6 +68,7 @@ PATH_LISTS: Mapping[str, str] = {
 _NOT_VERIFIED = refused("the file would not be verified")
 _HASHED = ("kernel", "image", "initrd", "hypervisor", "jailer", "firmware", "firmware_volume")
 _NO_SWAP = ignored("the guest gets no swap")
+_NOT_A_PODS = refused("which paths of the host a guest has is for the configuration file to say")
 
 #: Annotations that stand for no key, with what becomes of their values.
 LONE: Mapping[str, ForeignKey] = {
@@ -76,6 +77,7 @@ LONE: Mapping[str, ForeignKey] = {
     f"{HYPERVISOR}default_gpus": ForeignKey(harmless("of remote hypervisors only")),
     f"{HYPERVISOR}default_gpu_model": ForeignKey(harmless("of remote hypervisors only")),
     f"{PREFIX}asset_hash_type": ForeignKey(harmless("only with a hash")),
+    f"{_RUNTIME}sandbox_bind_mounts": ForeignKey(_NOT_A_PODS, ("", "[]")),
     f"{_RUNTIME}experimental_force_guest_pull": ForeignKey(refused("images are not pulled in the guest"), (False,)),
     f"{PREFIX}container.resource.swappiness": ForeignKey(_NO_SWAP),
     f"{PREFIX}container.resource.swap_in_bytes": ForeignKey(_NO_SWAP),

@@ -7,10 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.keys import ignored, key
+from config.keys import key
 from config.rules import AbsolutePath, Choice, Flag, Integer
-
-_COLD = ignored("every VM boots cold in this version")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +39,12 @@ class FactoryConfig:
         "For how long clones are made of one template, in seconds; then it is built anew. Not a key of Kata's.",
     )
     vm_cache_number: int = key(
-        0, Integer(0, 1024, "VMs"), "How many ready VMs the cache keeps; 0 means no cache.", pending=_COLD
+        0,
+        Integer(0, 1024, "VMs"),
+        "How many ready VMs the cache keeps (`kata-ctl cache start`); 0 means no cache, and pods don't ask for one.",
     )
     vm_cache_endpoint: Path = key(
         Path("/var/run/kata-containers/cache.sock"),
         AbsolutePath(),
         "UNIX socket of the VM cache's gRPC service.",
-        pending=_COLD,
     )

@@ -168,7 +168,6 @@ _RUNTIME = {
     "jaeger_user": _key(_TRACING, ""),
     "jaeger_password": _key(_TRACING, ""),
     "disable_new_netns": _key(refused("the VM's network always is that of the pod's own namespace"), False),
-    "sandbox_bind_mounts": _key(refused("the guest would lack these mounts"), ()),
     "vfio_mode": _key(_VFIO, "guest-kernel"),
     "emptydir_mode": _key(refused("volumes would be shared from the host, not kept on a block device"), "shared-fs"),
     "experimental": _key(refused("this runtime has none of Kata's experimental features"), ()),

@@ -19,6 +19,7 @@ from config.factory import FactoryConfig
 from config.foreign import FOREIGN
 from config.hypervisor import HypervisorConfig
 from config.keys import Key, Stance, Verdict, keys_of
+from config.memory import Memory
 from config.rules import RuleError
 from config.runtime import RuntimeConfig
 from config.search import find
@@ -54,6 +55,9 @@ class Config:
     origins: Mapping[tuple[str, str], Origin] = field(default_factory=dict, repr=False, compare=False)
 
 
+_memory: Memory[Config] = Memory()
+
+
 def load(path: Path | None = None) -> Config:
     """The configuration in `path`, or in the first file of Kata's search order.
 
@@ -63,6 +67,10 @@ def load(path: Path | None = None) -> Config:
     """
     source = find(path)
     overrides = drop_ins(source)
+    return _memory.recall((source, *overrides), lambda: _read_all(source, overrides))
+
+
+def _read_all(source: Path, overrides: tuple[Path, ...]) -> Config:
     settings: dict[tuple[str, str], Setting] = {}
     for file in (source, *overrides):
         settings |= read(file, FOREIGN)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from config.bind_mounts import BindMount, BindMounts
 from config.keys import key
 from config.rules import AbsolutePath, Choice, Flag, Integer
 
@@ -28,7 +29,8 @@ class RuntimeConfig:
     sandbox_cgroup_only: bool = key(
         False,
         Flag(),
-        "Put the shim, QEMU and virtiofsd into the pod's own cgroup, so that its limits hold for them too.",
+        "Put the shim, QEMU and virtiofsd into the pod's own cgroup, so that its limits hold for them too; `false` "
+        "puts QEMU's vCPUs there, and the rest into `/kata_overhead` (cgroup v2: all is in the pod's).",
     )
     static_sandbox_resource_mgmt: bool = key(
         False,
@@ -40,6 +42,13 @@ class RuntimeConfig:
         Flag(),
         "Keep Kubernetes' emptyDir volumes on the host, shared with the guest; `false` makes them in the guest.",
     )
+    sandbox_bind_mounts: tuple[BindMount, ...] = key(
+        (),
+        BindMounts(),
+        "Paths of the host that every sandbox has in its guest, read-only unless `:rw` follows, at "
+        "`/run/kata-containers/shared/containers/sandbox-mounts/<last part of the path>`: for guest hooks, say. "
+        'Not with `shared_fs = "none"`.',
+    )
     create_container_timeout: int = key(
         60,
         Integer(1, 86400, "s"),
@@ -49,4 +58,10 @@ class RuntimeConfig:
         Path("/var/lib/kubelet"),
         AbsolutePath(),
         "Kubelet's root directory, by which volumes of Kubernetes are recognised.",
+    )
+    max_parallel_boots: int = key(
+        0,
+        Integer(0, 10000, "VMs"),
+        "How many VMs of the node boot, or are restored from a template, at a time; further ones wait, in the order "
+        "in which they come. 0 means two for each processor. Not a key of Kata's.",
     )

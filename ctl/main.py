@@ -70,6 +70,14 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("action", choices=("set",))
     _pod(one)
     one.add_argument("policy", type=Path, metavar="FILE")
+    one = _verb(verbs, "cache", _cache, "the cache of VMs that wait for pods (vm_cache_number)")
+    one.add_argument("action", choices=("start", "status", "drain", "stop"))
+    one.add_argument("--foreground", action="store_true", help="with start: be the server, and log to standard error")
+    _file(one)
+    one = _verb(verbs, "factory", _factory, "the templates that VMs are cloned from (enable_template)")
+    one.add_argument("action", choices=("init", "status", "destroy"))
+    one.add_argument("key", nargs="?", default="", metavar="KEY", help="with destroy: only what begins so")
+    _file(one)
     one = _verb(verbs, "monitor", _monitor, "serve all pods' metrics to Prometheus")
     one.add_argument("--listen", default="127.0.0.1:8090", metavar="HOST:PORT", help="default: %(default)s")
     return top
@@ -176,6 +184,24 @@ def _iptables(options: argparse.Namespace) -> tuple[str, int]:
 
 def _policy(options: argparse.Namespace) -> tuple[str, int]:
     return _ask(options.sandbox, "PUT", "/policy", _read(options.policy)), 0
+
+
+def _cache(options: argparse.Namespace) -> tuple[str, int]:
+    from ctl import cache
+
+    cache.become(options.action, options.file and options.file.absolute(), options.foreground)
+
+
+def _factory(options: argparse.Namespace) -> tuple[str, int]:
+    from ctl import factory
+
+    if options.action == "destroy":
+        return factory.destroy(options.file, options.key), 0
+    if options.key:
+        raise CtlError(f"factory {options.action} takes no key")
+    if options.action == "init":
+        factory.become_builder(options.file)
+    return factory.status(options.file), 0
 
 
 def _monitor(options: argparse.Namespace) -> tuple[str, int]:

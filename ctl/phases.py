@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from ctl.errors import CtlError
 from ctl.pods import PodEntry, number, table, text
 from ctl.tables import bar
+from sandbox.phases import QUEUE
+from sandbox.slowness import reasons
 
-#: The first bytes of a kernel that needs no unpacking (ELF); `bzImage` begins otherwise.
-_ELF = b"\x7fELF"
 _PHASES_MAX = 100
 
 
@@ -33,19 +32,11 @@ def chart(pod: PodEntry) -> str:
 
 def slowness(pod: PodEntry) -> Iterator[str]:
     """What makes a start of this kind slower than it could be."""
-    vm = pod.facts("vm")
-    if text(vm, "accelerator") == "tcg":
-        yield "no KVM: the guest's processor is emulated (kata-ctl check says why)"
-    if vm.get("debug") is True:
-        yield "enable_debug is set: the guest's kernel talks to its console"
-    kernel = text(vm, "kernel")
-    if kernel and _is_compressed(Path(kernel)):
-        yield f"the kernel {kernel} is compressed: an uncompressed one (vmlinux) saves unpacking it"
-
-
-def _is_compressed(kernel: Path) -> bool:
-    try:
-        with kernel.open("rb") as file:
-            return file.read(len(_ELF)) != _ELF
-    except OSError:
-        return False
+    vm, start = pod.facts("vm"), pod.facts("start")
+    return reasons(
+        accelerator=text(vm, "accelerator"),
+        debug=vm.get("debug") is True,
+        kernel=text(vm, "kernel") if text(start, "kind") == "cold" else "",
+        read=number(start, "read_bytes"),
+        waited=number(table(start, "durations"), QUEUE),
+    )

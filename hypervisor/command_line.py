@@ -28,6 +28,8 @@ class Inherited:
     agent_listener: int | None = None
     vhost_vsock: int | None = None
     guest_cid: int | None = None
+    #: A second monitor, on which QEMU's greeting waits for whoever the VM is handed to.
+    spare_monitor: int | None = None
 
 
 def command_line(spec: VmSpec, fds: Inherited) -> list[str]:
@@ -64,6 +66,8 @@ def _devices(spec: VmSpec, fds: Inherited) -> Iterator[devices.Device]:
     yield devices.Cpus(spec.vcpus, max(spec.vcpus, spec.max_vcpus))
     yield _memory(spec)
     yield devices.Monitor(fds.monitor)
+    if fds.spare_monitor is not None:
+        yield devices.Monitor(fds.spare_monitor, "spare")
     yield devices.Console(fds.console)
     yield devices.PanicNotifier()
     yield from map(devices.PciBridge, range(spec.pci_bridges))

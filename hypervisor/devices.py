@@ -292,12 +292,14 @@ class Monitor:
     """QMP on an inherited, connected socket: when QEMU ends, for whatever reason, our end reads end of file."""
 
     fd: int
+    #: Another than the first for a second one.
+    id: str = "qmp"
 
     def arguments(self) -> list[str]:
         """`-chardev` and `-mon` in control mode."""
         return [
-            *option("-chardev", "socket", {"id": "qmp", "fd": self.fd}),
-            *option("-mon", None, {"chardev": "qmp", "mode": "control"}),
+            *option("-chardev", "socket", {"id": self.id, "fd": self.fd}),
+            *option("-mon", None, {"chardev": self.id, "mode": "control"}),
         ]
 
 

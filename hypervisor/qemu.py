@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -29,6 +30,9 @@ from hypervisor.qmp import QmpSession
 from hypervisor.tail import TailReader
 from hypervisor.vm import Diagnostics, OnSpawn, Vm, VmExit, VmSpec
 from hypervisor.wiring import Wiring, wire
+
+if TYPE_CHECKING:
+    from hypervisor.handover.process import GuardedProcess
 
 _log = logging.getLogger(__name__)
 #: Bytes of console kept: a panic with its stack trace takes some 4 KiB.
@@ -50,7 +54,7 @@ class _State(Enum):
 class _Process:
     """What there is from the spawn on."""
 
-    child: ChildProcess
+    child: ChildProcess | GuardedProcess
     console: TailReader
     wiring: Wiring
     #: From the greeting on.
@@ -116,10 +120,12 @@ class QemuVm(Vm):
 
     async def _restore(self, timeout: float) -> None:
         """Read the saved state, if this VM has one."""
-        if self._spec.saved is not None:
+        if (saved := self._spec.saved) is not None:
             from hypervisor.template.migration import restore
 
-            await restore(self._hotplug, self._spec.saved.state, timeout)
+            if saved.complete is not None:
+                await saved.complete()
+            await restore(self._hotplug, saved.state, timeout)
 
     async def wait(self) -> VmExit:
         """See `Vm.wait`."""

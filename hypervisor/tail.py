@@ -88,6 +88,13 @@ class TailReader:
         """Whether the descriptor has been given back."""
         return self._fd < 0
 
+    def release(self) -> int:
+        """Stop reading, and give up the descriptor: it is the caller's, -1 if it has been closed."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            self._loop.remove_reader(fd)
+        return fd
+
     def finish(self) -> None:
         """Take what is there without waiting, then close; for a writer that has died. Idempotent."""
         for _ in range(LAST_READS):

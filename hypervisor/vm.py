@@ -19,7 +19,7 @@ directory. It is not started again; a new one is made.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -46,11 +46,13 @@ class SavedState:
 
     `memory` is the guest's RAM. If `is_shared` the VM writes to that very file, and a vhost-user daemon can map it;
     else it has a private view of it. `state` is that of its devices, as `hypervisor.template.migration` saves it.
+    `complete` returns once `memory` has its contents; QEMU can start without, but not read the state.
     """
 
     memory: int
     state: int
     is_shared: bool
+    complete: Callable[[], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True)

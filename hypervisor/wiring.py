@@ -31,18 +31,22 @@ class Wiring:
     agent_url: str
     #: To be removed when the VM has ended.
     agent_socket: Path | None = None
+    #: Our end of the second monitor, if there is one.
+    spare: socket.socket | None = None
 
     @property
     def fds(self) -> tuple[int, ...]:
         """The descriptors QEMU must inherit, under these numbers."""
         ends = self.inherited
-        every = (ends.monitor, ends.console, ends.agent_listener, ends.vhost_vsock)
+        every = (ends.monitor, ends.console, ends.agent_listener, ends.vhost_vsock, ends.spare_monitor)
         return tuple(fd for fd in every if fd is not None)
 
 
 @contextmanager
-def wire(spec: VmSpec) -> Iterator[Wiring]:
+def wire(spec: VmSpec, with_spare: bool = False) -> Iterator[Wiring]:
     """Open everything for the time of the spawn: QEMU's ends are closed at the end, ours only if that failed.
+
+    `with_spare`: a second monitor too.
 
     Raises HypervisorError when the agent's socket can't be bound, or the host has no vsock.
     """
@@ -52,9 +56,16 @@ def wire(spec: VmSpec) -> Iterator[Wiring]:
         for stack, *ends in ((ours, monitor, console), (theirs, monitor_end, console_end)):
             for end in ends:
                 stack.enter_context(end)
+        spare, spare_fd = None, None
+        if with_spare:
+            spare, spare_end = socket.socketpair()
+            ours.enter_context(spare)
+            spare_fd = theirs.enter_context(spare_end).fileno()
         agent = _wire_agent(spec, ours, theirs)
-        inherited = Inherited(monitor_end.fileno(), console_end.fileno(), agent.listener, agent.vhost, agent.cid)
-        yield Wiring(monitor, console, inherited, agent.url, agent.socket)
+        inherited = Inherited(
+            monitor_end.fileno(), console_end.fileno(), agent.listener, agent.vhost, agent.cid, spare_fd
+        )
+        yield Wiring(monitor, console, inherited, agent.url, agent.socket, spare)
         ours.pop_all()
 
 

@@ -26,6 +26,12 @@ def remove_cgroups(paths: Iterable[str], deadline: float) -> list[str]:
     return left
 
 
+def remove_empty(paths: Iterable[str]) -> None:
+    """Remove those cgroups that nobody uses: the innermost first, each tried once."""
+    for path in sorted(paths, key=len, reverse=True):
+        _removed(path)
+
+
 def _removed(path: str) -> bool:
     try:
         os.rmdir(path)

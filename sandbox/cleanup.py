@@ -12,10 +12,11 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sandbox.rundir import is_owned, read_journal, remove_run_dir, start_time
+from sandbox.rundir import HOOKS, is_owned, read_journal, remove_run_dir, start_time
 
 #: How long killed processes may take to vanish; containerd gives the whole `delete` 5 s.
 KILL_TIMEOUT = 2.0
@@ -38,23 +39,43 @@ def clean(run_dir: Path) -> int | None:
         processes = {}
     _kill_all([processes[name] for name in _ORDER if name in processes], time.monotonic() + KILL_TIMEOUT)
     _undo_network(journal.get("network"))
-    _remove_cgroups(journal.get("cgroups"))
+    _remove_cgroups(journal.get("cgroups"), journal.get("cgroup_parents"))
     socket_path = journal.get("socket")
     if isinstance(socket_path, str):
         Path(socket_path).unlink(missing_ok=True)
+    run_hooks = _hooks_left(run_dir)
     remove_run_dir(run_dir)
+    run_hooks()
     pid = processes.get("qemu", {}).get("pid")
     return pid if isinstance(pid, int) else None
 
 
-def _remove_cgroups(paths: Any) -> None:
-    """The pod's cgroups, whose processes are dead."""
+def _hooks_left(run_dir: Path) -> Callable[[], None]:
+    """What runs the `poststop` hooks that nobody has run yet: last of all, for they may take their time."""
+    if not (run_dir / HOOKS).is_dir():
+        return lambda: None
+    # Loads subprocess, which only pods with hooks should pay for.
+    from sandbox import poststop
+
+    left = poststop.take(run_dir)
+
+    def run() -> None:
+        for problem in poststop.run(left):
+            sys.stderr.write(f"{problem}\n")
+
+    return run
+
+
+def _remove_cgroups(paths: Any, parents: Any) -> None:
+    """The pod's cgroups, whose processes are dead, and those above that were made for it, unless they are in use."""
     if not isinstance(paths, list):
         return
-    from sandbox.cgroup_removal import remove_cgroups
+    from sandbox.cgroup_removal import remove_cgroups, remove_empty
 
     for path in remove_cgroups(filter(None, map(str, paths)), time.monotonic() + CGROUP_TIMEOUT):
         sys.stderr.write(f"cgroup {path} could not be removed: it is in use\n")
+    if isinstance(parents, list):
+        remove_empty(filter(None, map(str, parents)))
 
 
 def _undo_network(fact: Any) -> None:

@@ -117,7 +117,7 @@ class Creation:
     async def _run_hooks(self, container: Container) -> None:
         if container.spec.hooks is not None:
             with self._phases.phase("hooks"):
-                await ContainerHooks(container).before_create(self._pod.vm_pid or os.getpid())
+                await ContainerHooks(container, self._pod.directory.path).before_create(self._pod.vm_pid or os.getpid())
 
     async def _add_container(self, container: Container, kind: ContainerKind) -> None:
         machine = self._pod.require_machine()

@@ -6,6 +6,8 @@ from __future__ import annotations
 SHARED = "/run/kata-containers/shared/containers"
 #: Kata's tag of the shared file system.
 SHARED_TAG = "kataShared"
+#: Kata's directory, in the shared one, of what every sandbox has (`sandbox_bind_mounts`).
+SANDBOX_MOUNTS = "sandbox-mounts"
 #: The pod's own /dev/shm.
 SANDBOX_SHM = "/run/kata-containers/sandbox/shm"
 

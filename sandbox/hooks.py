@@ -27,6 +27,7 @@ import anyio
 
 from hypervisor.errors import HypervisorError
 from hypervisor.process import ENVIRONMENT, ChildProcess, check_executable, find_program, spawn
+from sandbox import poststop
 from sandbox.container import Container
 from sandbox.errors import DeadlineError, SandboxError
 from sandbox.oci import Hook, Spec
@@ -52,19 +53,22 @@ _log = logging.getLogger(__name__)
 class ContainerHooks:
     """The hooks of one container. `pid` in the states is that of the VM, or of the shim while there is none."""
 
-    def __init__(self, container: Container) -> None:
+    def __init__(self, container: Container, run_dir: Path) -> None:
         self._container = container
+        self._run_dir = run_dir
         self._hooks = container.spec.hooks
 
     async def before_create(self, pid: int) -> None:
         """Run `prestart` and `createRuntime`; raises `SandboxError` for the first that fails.
 
-        From here on the container's release runs its `poststop` hooks, whether it comes to be or not.
+        From here on the container's release runs its `poststop` hooks, whether it comes to be or not; if the daemon is
+        killed before, `delete` does.
         """
         hooks = self._hooks
         if hooks is None:
             return
         if hooks.poststop:
+            self._note(hooks.poststop)
             self._container.held.push_async_callback(self._after_stop)
         namespace = network_namespace(self._container.spec)
         for kind, group in (("prestart", hooks.prestart), ("createRuntime", hooks.create_runtime)):
@@ -78,7 +82,20 @@ class ContainerHooks:
 
     async def _after_stop(self) -> None:
         if self._hooks is not None:
+            poststop.forget(self._run_dir, self._container.id)
             await self._try("poststop", self._hooks.poststop, "stopped", 0, "")
+
+    def _note(self, hooks: Sequence[Hook]) -> None:
+        container = self._container
+        document = {
+            "bundle": str(container.bundle),
+            "state": state(container.spec, container.id, container.bundle, "stopped", 0),
+            "hooks": [{"command": command(hook, ""), "environment": environment(hook)} for hook in hooks],
+        }
+        try:
+            poststop.note(self._run_dir, container.id, document)
+        except OSError as error:
+            raise SandboxError(f"poststop hooks of container {container.id}: {error}") from error
 
     async def _try(self, kind: str, hooks: Sequence[Hook], status: str, pid: int, namespace: str) -> None:
         for hook in hooks:

@@ -158,6 +158,10 @@ class PodLife(Protocol):
     def exists(self) -> bool:
         """Whether `create` has been: then the pod lives on without containers, until the shim is told to end."""
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it was created and never was up, nor is about to be: nothing is lost with it."""
+
     async def create(self, request: SandboxRequest) -> None:
         """Check and keep what the pod is to be; AlreadyExists if there is one, or a container made one."""
 
@@ -169,6 +173,13 @@ class PodLife(Protocol):
 
     async def wait(self) -> ExitInfo:
         """The pod's end, as soon as there is one: status 0 where it was asked for, 137 where the VM was lost."""
+
+    async def update(self, resources: bytes | None, annotations: Mapping[str, str]) -> None:
+        """Change what the containers may use together (an OCI `LinuxResources` JSON) and the pod's annotations.
+
+        Whole or not at all. FailedPrecondition for more than the VM may have, for what a VM that runs can't take on,
+        and once it has ended.
+        """
 
     def status(self) -> SandboxStatus:
         """The pod now, from memory."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ import anyio
 import msgspec
 
 from agent_client.errors import AgentError
-from sandbox import boot, pod_stats, podspec, signals
+from sandbox import boot, oci, pod_stats, podspec, signals
 from sandbox.annotations import ContainerKind
 from sandbox.container import Container
 from sandbox.detached import detached
@@ -36,7 +36,9 @@ from sandbox.machine import Machine
 from sandbox.phases import Phases
 from sandbox.plan import SandboxPlan
 from sandbox.pod_state import PodState
+from sandbox.pod_update import updated_spec
 from sandbox.runner import EXIT_KILLED
+from sandbox.sizing import requested
 
 #: How long the containers' ends may take to be told once the VM is gone, in seconds.
 ENDS_TIMEOUT = 2.0
@@ -63,6 +65,7 @@ class Life:
         self._end_creations = end_creations
         self._request: SandboxRequest | None = None
         self._stage = Stage.CREATED
+        self._was_up = False
         self._created_at_ns = 0
         self._exit: ExitInfo | None = None
         self._ended = anyio.Event()
@@ -76,6 +79,11 @@ class Life:
     def exists(self) -> bool:
         """Whether `create` has been."""
         return self._request is not None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it was created and never was up, nor is about to be."""
+        return self.exists and not self._was_up and not self._moving.locked()
 
     async def create(self, request: SandboxRequest) -> None:
         """Check and keep what the pod is to be."""
@@ -129,7 +137,7 @@ class Life:
                     machine = await self._boot(request, phases)
                 finally:
                     self._start_scope = None
-                self._stage = Stage.READY
+                self._stage, self._was_up = Stage.READY, True
                 self._pod.group.start_soon(self._follow, machine)
                 return
         raise self._given_up(request, timeout, phases)
@@ -166,6 +174,28 @@ class Life:
             self._stage = Stage.STOPPED
             self._exit = ExitInfo(self._pod.vm_pid, status, time.time_ns())
             self._ended.set()
+
+    async def update(self, resources: bytes | None, annotations: Mapping[str, str]) -> None:
+        """Give the pod other limits and annotations; a VM that runs follows at once."""
+        self._require()
+        limits = oci.decode(resources, oci.Resources, "resources of the sandbox") if resources is not None else None
+        await detached(self._pod.group, partial(self._update, limits, dict(annotations)))
+
+    async def _update(self, resources: oci.Resources | None, annotations: Mapping[str, str]) -> None:
+        async with self._moving:
+            before, is_up = self._pod.own_spec, self._stage is Stage.READY
+            if before is None or self._stage is Stage.STOPPED or (is_up and self._pod.is_lost):
+                raise FailedPreconditionError(f"cannot update sandbox {self._pod.identity.sandbox_id}: it has ended")
+            spec = self._pod.own_spec = updated_spec(before, resources, annotations, is_up)
+            try:
+                # Whether it makes sense is told by the plan that a start would have.
+                self._plan(self._require())
+                if is_up:
+                    limits = requested(spec, ContainerKind.SANDBOX)
+                    await self._pod.require_machine().sizer.resize_pod(limits)
+            except BaseException:
+                self._pod.own_spec = before
+                raise
 
     async def stop(self, grace: float) -> None:
         """End the containers and the VM, in one piece even if the caller goes."""

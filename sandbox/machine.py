@@ -36,10 +36,13 @@ from sandbox.storage.disks import PodDisks
 from sandbox.together import together
 
 if TYPE_CHECKING:
+    from sandbox.cache.received import CachedVm
     from sandbox.factory.clone import Clone
 
+    Ready = Clone | CachedVm
+
 T = TypeVar("T")
-#: Makes the machine that a plan describes; a third argument is the `Clone` that its VM is.
+#: Makes the machine that a plan describes; a third argument is the `Clone` or the `CachedVm` that its VM is.
 MakeMachine = Callable[..., "Machine"]
 
 #: How long QEMU may take to be up, in seconds; the boot of the guest is the agent's dial timeout.
@@ -61,9 +64,9 @@ class Machine:
     """One VM, from `boot` to `close`."""
 
     def __init__(
-        self, plan: SandboxPlan, vm: Vm, share: Share, network: PodNetwork | None = None, clone: Clone | None = None
+        self, plan: SandboxPlan, vm: Vm, share: Share, network: PodNetwork | None = None, clone: Ready | None = None
     ) -> None:
-        """`clone` if the VM is restored from a template: then the plan is its own."""
+        """`clone` if the VM is restored from a template, or comes from the cache: then the plan is its own."""
         self.plan = plan
         self._clone = clone
         self.vm = vm
@@ -97,12 +100,7 @@ class Machine:
         Raises `SandboxError` with the phase, the cause and what QEMU and the guest said last.
         """
         try:
-            agent = await (self._boot(phases) if self._clone is None else self._restore(self._clone, phases))
-            with phases.phase("guest"):
-                await self._unless_lost(partial(self._set_up_guest, agent))
-            if self._clone is not None:
-                with phases.phase("resize"):
-                    await self.sizer.reach_least()
+            await (self._boot(phases) if self._clone is None else self._restore(self._clone, phases))
         except BaseException as error:
             problem = self._explain(error, phases)
             self.cause = self.cause or str(problem or "its start was given up")
@@ -114,27 +112,32 @@ class Machine:
                 raise
             raise problem from error
 
-    async def _boot(self, phases: Phases) -> AgentClient:
-        """From nothing to a guest whose agent answers."""
+    async def _boot(self, phases: Phases) -> None:
+        """From nothing to a guest that knows its sandbox."""
         await together(partial(self._start_share, phases), partial(self._attach_network, phases))
         with phases.phase("vm"):
             await self._start_vm()
         with phases.phase("agent"):
-            self._agent = await self._unless_lost(self._connect)
-        return self._agent
+            agent = self._agent = await self._unless_lost(self._connect)
+        with phases.phase("guest"):
+            await self._unless_lost(partial(self._set_up_guest, agent))
 
-    async def _restore(self, clone: Clone, phases: Phases) -> AgentClient:
-        """From a template to the same; its interfaces can wait until it is up, so their making is beside it."""
+    async def _restore(self, clone: Ready, phases: Phases) -> None:
+        """From a template or the cache to the same; its interfaces can wait, so their making is beside it."""
         await together(partial(self._restore_guest, clone, phases), partial(self._attach_network, phases))
         if self.network.plan.is_carried:
             with phases.phase("interfaces"):
                 await self.network.plug(self.vm.hotplug)
-        return self.agent
+                await self._unless_lost(partial(self.network.configure, self.agent.network))
+        with phases.phase("resize"):
+            await self.sizer.reach_least()
 
-    async def _restore_guest(self, clone: Clone, phases: Phases) -> None:
-        await together(partial(self._start_share, phases), partial(_prepare, clone, phases))
-        with phases.phase("restore"):
-            await self.vm.start(VM_START_TIMEOUT)
+    async def _restore_guest(self, clone: Ready, phases: Phases) -> None:
+        await together(
+            partial(self._start_share, phases),
+            partial(_prepare, clone, phases),
+            partial(self._start_clone, clone, phases),
+        )
         with phases.phase("hotplug"):
             try:
                 await clone.plug(self.vm)
@@ -142,9 +145,15 @@ class Machine:
                 raise UnavailableError(self.share.exit_reason or str(error)) from error
             await self.vm.resume()
         with phases.phase("agent"):
-            self._agent = await self._unless_lost(self._connect)
+            agent = self._agent = await self._unless_lost(self._connect)
         with phases.phase("identity"):
-            await self._unless_lost(partial(clone.identify, self._agent))
+            await self._unless_lost(partial(clone.identify, agent))
+        with phases.phase("guest"):
+            await self._unless_lost(partial(self._set_up_clone, agent))
+
+    async def _start_clone(self, clone: Ready, phases: Phases) -> None:
+        with phases.phase(clone.starting):
+            await self.vm.start(VM_START_TIMEOUT)
 
     async def _start_share(self, phases: Phases) -> None:
         with phases.phase("share"):
@@ -170,17 +179,31 @@ class Machine:
         return await AgentClient.connect(self.vm.agent_url, timeout=timeout)
 
     async def _set_up_guest(self, agent: AgentClient) -> None:
+        await self._learn(agent)
+        await self.network.configure(agent.network)
+        await self._create_sandbox(agent)
+
+    async def _set_up_clone(self, agent: AgentClient) -> None:
+        await self._learn(agent)
+        await self._create_sandbox(agent)
+
+    async def _learn(self, agent: AgentClient) -> None:
         asked, sharing = self.plan.create_sandbox, self.plan.sharing
         drivers = sharing.drivers | {storage.driver for storage in asked["storages"]}
-        details = await agent.get_guest_details(mem_block_size=True, mem_hotplug_probe=True)
+        details = self._clone.guest_details if self._clone else None
+        if details is None:
+            details = await agent.get_guest_details(mem_block_size=True, mem_hotplug_probe=True)
+        else:
+            agent.learn(details)
         self.sizer.learn_block_size(details.mem_block_size_bytes)
         check_storages(details.agent_details, drivers, sharing.guest_needs)
-        await self.network.configure(agent.network)
+
+    async def _create_sandbox(self, agent: AgentClient) -> None:
         try:
-            await agent.create_sandbox(**asked)
+            await agent.create_sandbox(**self.plan.create_sandbox)
         except AgentError as error:
             if guest_paths.SHARED_TAG in error.message:
-                raise UnavailableError(f"{error}; {sharing.guest_needs}") from error
+                raise UnavailableError(f"{error}; {self.plan.sharing.guest_needs}") from error
             raise
 
     def _explain(self, error: BaseException, phases: Phases) -> SandboxError | None:
@@ -243,9 +266,19 @@ class Machine:
 
     async def follow_network(self) -> None:
         """Carry later changes of the pod's network into the VM, until it is lost."""
+        await self._while_there(partial(follow, self.network, self.vm.hotplug, self.agent.network))
+
+    async def forward_ports(self) -> None:
+        """Connect the loopback of the pod's network namespace with the guest's, until the VM is lost."""
+        if self.network.plan.is_carried and not self.lost.is_set() and self.agent.ports.are_served:
+            from sandbox.network.forwarding import forward
+
+            await self._while_there(partial(forward, self.network.namespace, self.agent))
+
+    async def _while_there(self, work: Callable[[], Awaitable[None]]) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(self._until_lost, group.cancel_scope)
-            await follow(self.network, self.vm.hotplug, self.agent.network)
+            await work()
             group.cancel_scope.cancel()
 
     async def _until_lost(self, scope: anyio.CancelScope) -> None:
@@ -311,13 +344,20 @@ class Machine:
             _log.log(logging.DEBUG if error.lost else logging.INFO, "orderly stop of the guest: %s", error)
 
 
-async def _prepare(clone: Clone, phases: Phases) -> None:
-    with phases.phase("memory"):
-        await clone.prepare()
+async def _prepare(clone: Ready, phases: Phases) -> None:
+    if clone.prepares:
+        with phases.phase("memory"):
+            await clone.prepare()
 
 
-def make_machine(plan: SandboxPlan, directory: RunDirectory, clone: Clone | None = None) -> Machine:
-    """The real machine: its processes are journalled as soon as they have a pid. `clone`: its VM is restored."""
-    vm = QemuVm(plan.vm, on_spawn=partial(directory.record_process, "qemu"))
+def make_machine(
+    plan: SandboxPlan, directory: RunDirectory, clone: Ready | None = None, network: PodNetwork | None = None
+) -> Machine:
+    """The real machine: its processes are journalled as soon as they have a pid. `clone`: its VM is not booted.
+
+    `network` if that is on its way already.
+    """
+    on_spawn = partial(directory.record_process, "qemu")
+    vm = QemuVm(plan.vm, on_spawn) if clone is None else clone.make_vm(on_spawn)
     share = plan.sharing.make(partial(directory.record_process, "virtiofsd"))
-    return Machine(plan, vm, share, PodNetwork(plan.network, directory.record), clone)
+    return Machine(plan, vm, share, network or PodNetwork(plan.network, directory.record), clone)

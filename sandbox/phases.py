@@ -6,7 +6,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
+
+#: The phase in which a start waits for its turn (`sandbox.turns`).
+QUEUE: Final = "queue"
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,8 @@ class StartRecord:
     at: float
     total: float
     durations: Mapping[str, float]
+    #: What QEMU had read from disk until then.
+    read_bytes: int = 0
 
     def fact(self) -> dict[str, Any]:
         """For the journal."""
@@ -64,10 +69,10 @@ class Phases:
         """Seconds since the start began."""
         return self._clock() - self._began
 
-    def record(self, kind: str) -> StartRecord:
+    def record(self, kind: str, read_bytes: int = 0) -> StartRecord:
         """What there is to keep of a start of this kind that has just succeeded."""
         durations = {name: round(seconds, 6) for name, seconds in self.durations.items()}
-        return StartRecord(kind, time.time(), round(self.total, 6), durations)
+        return StartRecord(kind, time.time(), round(self.total, 6), durations, read_bytes)
 
     def fields(self) -> dict[str, object]:
         """What the log tells of them."""

@@ -17,6 +17,7 @@ from hypervisor.hotplug.disks import Aio, DiskSettings
 from hypervisor.vm import AgentChannel, VmSpec
 from hypervisor.vsock import VHOST_VSOCK
 from sandbox.annotations import ContainerKind, pod_names
+from sandbox.cache.plan import CachePlan, plan_cache
 from sandbox.errors import FailedPreconditionError
 from sandbox.factory.plan import FactoryPlan, plan_factory
 from sandbox.guest_setup import create_sandbox_arguments
@@ -25,13 +26,15 @@ from sandbox.kernel_params import GuestKind, guest_kind, kernel_params
 from sandbox.network.namespace import namespace_of
 from sandbox.network.plan import MAX_QUEUES, NetworkPlan
 from sandbox.oci import Spec
-from sandbox.resources.cgroup_path import cgroup_path
+from sandbox.resources.cgroup_path import cgroup_path, overhead_path
 from sandbox.resources.demand import Range, plan_range
 from sandbox.sharing.plan import plan_sharing
 from sandbox.sharing.share import SharingPlan
 from sandbox.sizing import HostSize, VmSize, requested
 from sandbox.storage.container import StorageRules
 
+#: A boot waits for devices and pages too, so one a processor would leave some of it idle.
+_BOOTS_PER_CPU = 2
 _AIO: dict[str, Aio] = {"threads": "threads", "native": "native", "io_uring": "io_uring"}
 
 
@@ -42,8 +45,10 @@ class SandboxPlan:
     vm: VmSpec
     #: Between which sizes the VM moves.
     bounds: Range
-    #: The pod's cgroup on the host, below the roots of the hierarchies; None if the pod has none of its own.
-    cgroup: str | None
+    #: The pod's cgroup on the host, below the roots of the hierarchies.
+    cgroup: str
+    #: That of all but the vCPUs; empty if they are together.
+    overhead_cgroup: str
     sharing: SharingPlan
     create_sandbox: dict[str, Any]
     #: Whether the guest applies the containers' system call filters.
@@ -52,12 +57,15 @@ class SandboxPlan:
     dropped_namespaces: frozenset[str]
     dial_timeout: float
     create_timeout: float
+    #: How many VMs of the node boot at a time.
+    parallel_boots: int
     network: NetworkPlan = field(default_factory=NetworkPlan)
     #: How containers' files reach the guest, and how disks are attached.
     storage: StorageRules = field(default_factory=StorageRules)
     disks: DiskSettings = field(default_factory=DiskSettings)
     #: Where the VM may come from besides a boot; None for nowhere.
     factory: FactoryPlan | None = None
+    cache: CachePlan | None = None
     #: What Kubernetes calls the pod: see `pod_names`.
     names: Mapping[str, str] = field(default_factory=dict)
 
@@ -86,12 +94,13 @@ def plan_sandbox(
     that can't be reached on this host.
     """
     hypervisor = settings.hypervisor
-    sharing = plan_sharing(hypervisor, run_dir)
+    sharing = plan_sharing(hypervisor, run_dir, settings.runtime.sandbox_bind_mounts)
     bounds = plan_range(hypervisor, settings.runtime.static_sandbox_resource_mgmt, requested(spec, kind), host.size)
     return SandboxPlan(
         vm=_vm(settings, sandbox_id, run_dir, sharing, bounds, host),
         bounds=bounds,
-        cgroup=cgroup_path(spec.linux.cgroups_path, sandbox_id) if settings.runtime.sandbox_cgroup_only else None,
+        cgroup=cgroup_path(spec.linux.cgroups_path, sandbox_id),
+        overhead_cgroup="" if settings.runtime.sandbox_cgroup_only else overhead_path(sandbox_id),
         sharing=sharing,
         create_sandbox=create_sandbox_arguments(
             spec,
@@ -105,6 +114,7 @@ def plan_sandbox(
         dropped_namespaces=KATA_DROPPED if _kind(hypervisor).is_stock else OWN_DROPPED,
         dial_timeout=settings.agent.dial_timeout,
         create_timeout=settings.runtime.create_container_timeout,
+        parallel_boots=settings.runtime.max_parallel_boots or _BOOTS_PER_CPU * host.size.cpus,
         network=_network(settings, spec, bounds.least),
         storage=StorageRules(
             plugs_rootfs=not hypervisor.disable_block_device_use,
@@ -113,6 +123,7 @@ def plan_sandbox(
         ),
         disks=_disks(hypervisor),
         factory=plan_factory(settings, bounds, host.size),
+        cache=plan_cache(settings, bounds, host.size),
         names=pod_names(spec.annotations),
     )
 

@@ -16,12 +16,13 @@ import anyio.abc
 
 import config
 from sandbox.container import Container
-from sandbox.errors import NotFoundError, UnavailableError
+from sandbox.errors import FailedPreconditionError, NotFoundError, UnavailableError
 from sandbox.interface import OpenStdio, Publish, SandboxIdentity
 from sandbox.machine import Machine, MakeMachine, make_machine
 from sandbox.oci import Spec
 from sandbox.phases import StartRecord
 from sandbox.process import Process
+from sandbox.resources import hierarchies
 from sandbox.resources.pod_cgroup import PodCgroup
 from sandbox.rundir import RunDirectory, run_dir_for
 
@@ -35,6 +36,8 @@ class PodState:
     publish: Publish
     load_config: Callable[..., config.Config] = config.load
     make_machine: MakeMachine = make_machine
+    #: Looks for the host's cgroups; raises `ValueError` if there are none.
+    find_cgroups: Callable[[], hierarchies.HostCgroups] = hierarchies.of_this_host
     containers: dict[str, Container] = field(default_factory=dict)
     machine: Machine | None = None
     #: The container whose end is the pod's end: the pod's own, or the only one.
@@ -80,15 +83,21 @@ class PodState:
         """Where the files are that a pod of the Sandbox API has of its own (`sandbox.podspec`)."""
         return self.directory.path / "pod"
 
-    def enter_cgroup(self, path: str) -> None:
+    def enter_cgroup(self, path: str, overhead: str = "") -> None:
         """Be counted in the cgroup at `path` from now on, with all that is started later. Once for a pod.
 
-        Raises `FailedPreconditionError`.
+        With `overhead`, the path of another one, only vCPUs are counted at `path`, and the rest there. Raises
+        `FailedPreconditionError`.
         """
-        if self.cgroup is None:
-            cgroup = PodCgroup.on_this_host(path)
-            cgroup.enter(self.directory)
-            self.cgroup = cgroup
+        if self.cgroup is not None:
+            return
+        try:
+            host = self.find_cgroups()
+        except ValueError as error:
+            raise FailedPreconditionError(f"the pod has no cgroup on the host: {error}") from error
+        cgroup = PodCgroup.split(path, overhead, host) if overhead else PodCgroup(path, host)
+        cgroup.enter(self.directory)
+        self.cgroup = cgroup
 
     def expel(self, pid: int) -> None:
         """Have a helper that is not the pod's counted where the daemon was before; nothing happens without a cgroup."""

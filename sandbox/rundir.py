@@ -6,6 +6,7 @@ Layout of `/run/kata/<name>/`:
     state.json   the journal: processes (pid and start time) and the socket, written before they matter
     qmp agent fs sockets of QEMU and virtiofsd
     shim-monitor.sock  the pod's management socket (`shim.management`)
+    poststop/    hooks of containers that have such (`sandbox.poststop`)
     shared/      what the guest sees through virtio-fs; mounts below it exist in the daemon's mount namespace only
 
 On the path of `start` and `delete`: standard library only.
@@ -27,6 +28,8 @@ ROOT = Path("/run/kata")
 
 _LOCK = "lock"
 _JOURNAL = "state.json"
+#: Directory of the hooks that are to be run even if the daemon is killed.
+HOOKS = "poststop"
 
 
 def run_dir_for(address: str, namespace: str, sandbox_id: str) -> Path:

@@ -40,6 +40,7 @@ from sandbox.lifecycle import Created
 from sandbox.machine import MakeMachine, make_machine
 from sandbox.pod_state import PodState
 from sandbox.process import Process
+from sandbox.resources.hierarchies import HostCgroups, of_this_host
 
 #: Statistics are asked for often and must be quick, in seconds (containerd's own limit is 2 s).
 STATS_TIMEOUT = 1.8
@@ -59,8 +60,9 @@ class Sandbox:
         publish: Publish,
         load_config: Callable[..., config.Config] = config.load,
         make_machine: MakeMachine = make_machine,
+        find_cgroups: Callable[[], HostCgroups] = of_this_host,
     ) -> None:
-        self.pod = PodState(identity, open_stdio, publish, load_config, make_machine)
+        self.pod = PodState(identity, open_stdio, publish, load_config, make_machine, find_cgroups)
         self._creations: dict[str, Creation] = {}
         self._exits = Exits(self.pod)
         self._processes = GuestProcesses()
@@ -158,7 +160,7 @@ class Sandbox:
         if isinstance(process, Exec):
             self.pod.group.start_soon(self._exits.follow, container, process)
         else:
-            await ContainerHooks(container).after_start(self.pod.vm_pid)
+            await ContainerHooks(container, self.pod.directory.path).after_start(self.pod.vm_pid)
         return self.pod.vm_pid
 
     async def kill(self, container_id: str, exec_id: str, signal: int, everyone: bool) -> None:

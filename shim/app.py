@@ -63,7 +63,7 @@ async def serve(settings: Settings, listener: socket.socket, make_pod: MakePod) 
         group.start_soon(reap_orphans)
         opener = StdioOpener(identity.namespace)
         async with make_pod(identity, open_stdio=opener, publish=publisher.publish) as pod:
-            lifetime = Lifetime(lambda: pod.is_empty, settings.idle_timeout)
+            lifetime = Lifetime(lambda: pod.is_empty or pod.life.is_waiting, settings.idle_timeout)
             await group.start(_watch_signals, lifetime)
             sandbox = SandboxService(pod, lifetime, identity.sandbox_id)
             async with Server([TaskService(pod, lifetime), sandbox], MessageCodec()) as server:

@@ -70,8 +70,10 @@ async def _serve_sandbox(told: settings.Settings, listener: socket.socket) -> No
     from shim.management.pod import managed_sandbox
 
     # All that was imported stays: keeping it out of the collector's sight keeps its pages shared and collections short.
-    gc.collect()
-    gc.freeze()
+    # A forked daemon was given it like that.
+    if not gc.get_freeze_count():
+        gc.collect()
+        gc.freeze()
     gc.enable()
     await serve(told, listener, managed_sandbox)
 

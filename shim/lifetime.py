@@ -2,7 +2,8 @@
 
 containerd may never come (it was killed, or its client gave up, between `start` and the first connection), and after
 a failed `Create` its `Shutdown` may be lost: then nobody would ever end the daemon. So a pod without containers has a
-limited life: long before its first container, short after its last.
+limited life: long before its first container, short after its last. A sandbox that the Sandbox API has created, and
+that never was up, is no more than that: whoever is to start it has as long as whoever is to bring a first container.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class Lifetime:
 
     def __init__(self, is_empty: Callable[[], bool], idle_timeout: float = IDLE_TIMEOUT) -> None:
         self._is_empty = is_empty
-        self._timeout = idle_timeout
+        self._idle_timeout = self._timeout = idle_timeout
         self._reason: str | None = None
         self._end = anyio.Event()
         self._since = time.monotonic()
@@ -34,6 +35,11 @@ class Lifetime:
         """Somebody wants the pod: a life without containers counts from now on."""
         self._since = time.monotonic()
         self._timeout = min(self._timeout, EMPTIED_TIMEOUT)
+
+    def await_start(self) -> None:
+        """A sandbox was created, or asked for before it was started: its start is waited for from now on."""
+        self._since = time.monotonic()
+        self._timeout = self._idle_timeout
 
     def end(self, reason: str) -> None:
         """End the daemon; the first reason counts."""

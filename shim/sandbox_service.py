@@ -19,9 +19,9 @@ from protos import anys, timestamps
 from protos.gen.containerd import types
 from protos.gen.containerd.runtime.sandbox import v1
 from protos.gen.wellknown import Any
-from sandbox.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
+from sandbox.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, SandboxError
 from sandbox.interface import Pod, SandboxStatus
-from shim import pod_config
+from shim import pod_config, translate
 from shim.guard import guarded, time_for_work
 from shim.lifetime import Lifetime
 from shim.metrics import host
@@ -57,12 +57,17 @@ class SandboxService(v1.SandboxBase):
             await self._pod.life.create(pod_config.sandbox_request(message))
         finally:
             self._lifetime.touch()
+        self._lifetime.await_start()
         return v1.CreateSandboxResponse()
 
     async def start_sandbox(self, message: v1.StartSandboxRequest) -> v1.StartSandboxResponse:
         """Boot the VM."""
         self._check_id(message.sandbox_id)
-        status = await self._pod.life.start(time_for_work())
+        try:
+            status = await self._pod.life.start(time_for_work())
+        except SandboxError:
+            self._await_start()
+            raise
         return v1.StartSandboxResponse(
             pid=status.pid,
             created_at=timestamps.from_ns(status.created_at_ns),
@@ -113,6 +118,13 @@ class SandboxService(v1.SandboxBase):
             await self._lifetime.finished.wait()
         return v1.ShutdownSandboxResponse()
 
+    async def update_sandbox(self, message: v1.UpdateSandboxRequest) -> v1.UpdateSandboxResponse:
+        """What the containers may use together, and annotations, from now on."""
+        self._check_id(message.sandbox_id)
+        limits = translate.oci_resources(message.resources) if message.resources is not None else None
+        await self._pod.life.update(limits, message.annotations)
+        return v1.UpdateSandboxResponse()
+
     async def sandbox_metrics(self, message: v1.SandboxMetricsRequest) -> v1.SandboxMetricsResponse:
         """The sum of the containers' statistics, in the message for this host."""
         self._check_id(message.sandbox_id)
@@ -128,6 +140,12 @@ class SandboxService(v1.SandboxBase):
     def _check_id(self, sandbox_id: str) -> None:
         if sandbox_id != self._sandbox_id:
             raise NotFoundError(f"sandbox {sandbox_id[:80]!r}: not found (this is the shim of {self._sandbox_id})")
+        self._await_start()
+
+    def _await_start(self) -> None:
+        """Whoever asks for a sandbox that was never up may still start it."""
+        if self._pod.life.is_waiting:
+            self._lifetime.await_start()
 
 
 def _status_response(status: SandboxStatus, verbose: bool) -> v1.SandboxStatusResponse:

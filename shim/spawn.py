@@ -8,7 +8,6 @@ its own, so that no signal meant for containerd's process group ends it.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 
 from shim.errors import ShimError
@@ -61,11 +60,16 @@ def daemon_oom_score(parents: str) -> int:
     return min(_MAX_OOM_SCORE, int(parents) + 1)
 
 
-def spawn(arguments: list[str], environment: Mapping[str, str], listener: int) -> int:
-    """Start the daemon and return its pid; raises `ShimError`."""
+def spawn(arguments: list[str], environment: Mapping[str, str], listener: int, config_path: str = "") -> int:
+    """Start the daemon and return its pid; raises `ShimError`. `config_path` is its pod's, if told."""
     log = _open_log()
     try:
-        pid = _fork(arguments, environment, listener, log) or _execute(arguments, environment, listener, log)
+        wants_server = ENTRY in arguments and environment.get(client.SWITCH) != "off"
+        pid = _fork(arguments, environment, listener, log) if wants_server else None
+        if pid is None:
+            pid = _execute(arguments, environment, listener, log)
+            if wants_server:
+                client.start_server(environment, pid, config_path)
     finally:
         os.close(log)
     _adjust_oom_score(pid)
@@ -73,17 +77,12 @@ def spawn(arguments: list[str], environment: Mapping[str, str], listener: int) -
 
 
 def _fork(arguments: list[str], environment: Mapping[str, str], listener: int, log: int) -> int | None:
-    """Have the node's fork server do it; where there is none, the next start shall find one."""
-    if ENTRY not in arguments or environment.get(client.SWITCH) == "off":
-        return None
+    """Have the node's fork server do it, if there is one."""
     bundle = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        pid = client.ask(arguments, environment, (listener, log, bundle))
+        return client.ask(arguments, environment, (listener, log, bundle))
     finally:
         os.close(bundle)
-    if pid is None:
-        client.start_server(environment)
-    return pid
 
 
 def _execute(arguments: list[str], environment: Mapping[str, str], listener: int, log: int) -> int:
@@ -103,7 +102,7 @@ def _execute(arguments: list[str], environment: Mapping[str, str], listener: int
             file_actions=actions,
             setsid=True,
             setsigmask=(),
-            setsigdef=(signal.SIGPIPE,),
+            setsigdef=(client.SIGPIPE,),
         )
     except OSError as error:
         raise ShimError(f"start of the daemon: {error}") from error

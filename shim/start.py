@@ -80,7 +80,7 @@ def _serve(invocation: Invocation, told: Bootstrap, path: str, entry: str) -> in
         return None
     arguments = spawn.daemon_arguments(invocation, told, sockets.to_address(path), entry)
     try:
-        return spawn.spawn(arguments, spawn.daemon_environment(os.environ, told), listener)
+        return spawn.spawn(arguments, spawn.daemon_environment(os.environ, told), listener, told.config_path)
     except ShimError:
         sockets.remove(path, sockets.inode(path))
         raise

@@ -54,7 +54,12 @@ def resources(message: v2.UpdateTaskRequest) -> bytes:
     """The OCI resources of an update, as JSON; raises `InvalidArgumentError`."""
     if message.resources is None:
         raise InvalidArgumentError("update: no resources")
-    return _json(message.resources, anys.LINUX_RESOURCES_URL, "resources")
+    return oci_resources(message.resources)
+
+
+def oci_resources(packed: Any) -> bytes:
+    """OCI resources as JSON; raises `InvalidArgumentError` for anything else."""
+    return _json(packed, anys.LINUX_RESOURCES_URL, "resources")
 
 
 def signal_number(message: v2.KillRequest) -> int:

@@ -27,6 +27,9 @@ from tools.layout import DEFAULTS, Layout, Manifest
 PROJECT = Path(__file__).resolve().parent.parent
 GUEST = PROJECT / "build" / "guest"
 
+#: The administrator's configuration, which comes before ours.
+ADMINISTRATORS = Path("/etc/kata-containers/configuration.toml")
+
 #: Where the default configuration says that the guest is.
 DEFAULT_SHARE = "/usr/share/kata-shim"
 
@@ -148,25 +151,28 @@ def uninstall(layout: Layout) -> None:
     """Remove what `install` made. Raises `InstallError` if there is no installation."""
     if not layout.at(layout.manifest).exists():
         raise InstallError(f"nothing is installed there: {layout.at(layout.manifest)} is missing")
-    templates = [] if layout.destdir else template_stores(layout.configuration)
+    templates = [] if layout.destdir else template_stores(ADMINISTRATORS, layout.configuration)
     for path in Manifest(layout).remove():
         print(f"   kept, for it was changed: {path}")
     for store in templates:
         shutil.rmtree(store, ignore_errors=True)
 
 
-def template_stores(configuration: Path, memory: Path = Path("/dev/shm")) -> list[Path]:
-    """Where VM templates may be: at `template_path`, and where they are if that is not in memory.
+def template_stores(*configurations: Path, memory: Path = Path("/dev/shm")) -> list[Path]:
+    """Where VM templates may be: at each `template_path`, the default's too, and where they are if that is on a disk.
 
     Only directories that are root's alone, as the store demands: nothing else is one.
     """
-    wanted = Path("/run/vc/vm/template")
-    try:
-        wanted = Path(tomllib.loads(configuration.read_text()).get("factory", {}).get("template_path", wanted))
-    except (OSError, ValueError, TypeError):
-        # Without a readable configuration it is the default's.
-        pass
-    return [place for place in (wanted, fallback(wanted, memory)) if is_store(place)]
+    wanted = {Path("/run/vc/vm/template"): None}
+    for configuration in configurations:
+        for file in (configuration, *sorted(configuration.parent.glob("config.d/*.toml"))):
+            try:
+                found = tomllib.loads(file.read_text()).get("factory", {}).get("template_path")
+                wanted |= {Path(found): None} if found else {}
+            except (OSError, ValueError, TypeError, AttributeError):
+                # What can't be read names no place.
+                continue
+    return [place for path in wanted for place in (path, fallback(path, memory)) if is_store(place)]
 
 
 def parse(arguments: list[str] | None = None) -> tuple[str, Layout]:

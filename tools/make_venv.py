@@ -1,10 +1,12 @@
 """Makes `build/venv`: Debian's interpreter, the dependencies and the dev extra of pyproject.toml, bytecode compiled.
 
 Run by /usr/bin/python3 with the standard library only. Does nothing if the stamp says that the same was done before.
+`--extra NAME` adds a further extra to an environment that is up to date; it has a stamp of its own.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -77,20 +79,39 @@ def is_usable(python: Path, version: str) -> bool:
     return done.stdout.decode().strip() == version
 
 
+def add(directory: Path, requirements: list[str]) -> None:
+    """Install further `requirements` into an environment that has a pip of its own; raises `CalledProcessError`."""
+    pip = [str(directory / "bin" / "python"), "-m", "pip", "--no-input", "--disable-pip-version-check", "--quiet"]
+    subprocess.run([*pip, "install", *requirements], check=True, env=environment())
+
+
+def make_whole(directory: Path, requirements: list[str]) -> None:
+    """Make or mend the environment, bytecode and all; raises `CalledProcessError`."""
+    if directory.exists() and not is_usable(directory / "bin" / "python", sys.version):
+        shutil.rmtree(directory)
+    make(directory, requirements)
+    compile_trees(directory / "bin" / "python", [directory / "lib"])
+
+
 def main() -> int:
     """Bring `build/venv` up to date, or with `--check` only tell whether it is; the result is the exit status."""
-    requirements = dependencies(PROJECT / "pyproject.toml", ("dev",))
-    stamp = VENV / ".stamp"
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="only tell, by the exit status")
+    parser.add_argument("--extra", metavar="NAME", help="a further extra, into an environment that is up to date")
+    chosen = parser.parse_args()
+    # An extra is installed anew with whatever it was installed beside.
+    requirements = dependencies(PROJECT / "pyproject.toml", ("dev", *([chosen.extra] if chosen.extra else ())))
+    stamp = VENV / (f".stamp-{chosen.extra}" if chosen.extra else ".stamp")
     wanted = stamp_of(requirements, sys.version)
     if stamp.exists() and stamp.read_text() == wanted:
         return 0
-    if "--check" in sys.argv[1:]:
+    if chosen.check:
         return 1
-    if VENV.exists() and not is_usable(VENV / "bin" / "python", sys.version):
-        shutil.rmtree(VENV)
     try:
-        make(VENV, requirements)
-        compile_trees(VENV / "bin" / "python", [VENV / "lib"])
+        if chosen.extra:
+            add(VENV, requirements)
+        else:
+            make_whole(VENV, requirements)
     except subprocess.CalledProcessError as error:
         print(f"{' '.join(map(str, error.cmd[:4]))} ...: exit status {error.returncode}", file=sys.stderr)
         return 1

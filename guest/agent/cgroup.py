@@ -29,10 +29,18 @@ class Cgroup:
         except OSError:
             return ""
 
-    def number(self, name: str, unlimited: int = 0) -> int:
-        """A single number; `unlimited` for the word max, 0 if there is no such file."""
+    def has(self, name: str) -> bool:
+        """Whether there is such an interface file."""
+        return os.path.exists(f"{self.path}/{name}")
+
+    def known(self, name: str, unlimited: int = 0) -> int | None:
+        """A single number; `unlimited` for the word max, None if there is no such file."""
         text = self.text(name).strip()
-        return unlimited if text == "max" else int(text) if text.isdigit() else 0
+        return unlimited if text == "max" else int(text) if text.isdigit() else None
+
+    def number(self, name: str, unlimited: int = 0) -> int:
+        """As `known`, with 0 if there is no such file."""
+        return self.known(name, unlimited) or 0
 
     def pairs(self, name: str) -> dict[str, int]:
         """A file of `key number` lines."""

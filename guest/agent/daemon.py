@@ -14,6 +14,7 @@ from guest.agent.agent import Agent
 from guest.agent.cmdline import Options
 from guest.agent.layout import Layout
 from guest.agent.log import Console, log, set_up
+from guest.agent.rpc_ports import PortsService
 from guest.agent.service import AgentService, HealthService
 from protos.codec import MessageCodec
 from ttrpc.server import Server
@@ -57,7 +58,8 @@ async def serve(options: Options, console: Console, layout: Layout) -> None:
 async def _serve_until_stopped(agent: Agent, group: asyncio.TaskGroup) -> None:
     ways: list[asyncio.Task[None]] = []
     try:
-        async with Server([AgentService(agent), HealthService()], MessageCodec(), require_same_user=False) as server:
+        services = [AgentService(agent), PortsService(agent), HealthService()]
+        async with Server(services, MessageCodec(), require_same_user=False) as server:
             ways.append(group.create_task(serial.serve(server.protocol, agent.layout.sys)))
             ways.append(group.create_task(_serve_vsock(agent, server)))
             # What was imported lives for good: the collector need not look at it again.

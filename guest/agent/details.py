@@ -8,6 +8,7 @@ import sys
 from guest.agent.devices.registry import HANDLERS
 from guest.agent.hotplug import OFFLINE_FEATURE, memory_block_size
 from guest.agent.layout import Layout
+from guest.agent.rpc_ports import PORTS_FEATURE
 from guest.agent.storage.registry import DRIVERS
 from guest.agent.streams import POSITION_FEATURE
 from protos.lean.gen.grpc import AgentDetails, GuestDetailsResponse
@@ -30,9 +31,14 @@ def guest_details(layout: Layout, mem_block_size: bool, mem_hotplug_probe: bool)
             device_handlers=list(HANDLERS),
             storage_handlers=list(DRIVERS),
             supports_seccomp=os.path.exists(f"{layout.proc}/sys/kernel/seccomp/actions_avail"),
-            extra_features=[POSITION_FEATURE, OFFLINE_FEATURE, *([POLICY_FEATURE] if has_policy_engine() else [])],
+            extra_features=_features(),
         ),
     )
+
+
+def _features() -> list[str]:
+    policy = [POLICY_FEATURE] if has_policy_engine() else []
+    return [POSITION_FEATURE, OFFLINE_FEATURE, PORTS_FEATURE, *policy]
 
 
 def has_policy_engine() -> bool:

@@ -12,6 +12,7 @@ from protos.lean.gen.grpc import (
     GetIpTablesResponse,
     MemAgentCompactConfig,
     MemAgentMemcgConfig,
+    PortsBase,
     SetIpTablesRequest,
     SetIpTablesResponse,
     SetPolicyRequest,
@@ -28,7 +29,8 @@ class UpkeepRpcs(AgentRpcs):
         if agent.policy is None:
             from guest.agent.policy.guard import Policy
 
-            agent.policy = Policy([request for _, _, request, _ in AgentServiceBase.METHODS], agent.reaper)
+            methods = (*AgentServiceBase.METHODS, *PortsBase.METHODS)
+            agent.policy = Policy([request for _, _, request, _ in methods], agent.reaper)
         await agent.work.finish(agent.policy.set(message.policy))
         return Empty()
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from grpclib.const import Cardinality, Handler
-
 from guest.agent.details import AGENT_VERSION, API_VERSION
 from guest.agent.rpc_container import ContainerRpcs
 from guest.agent.rpc_network import NetworkRpcs
@@ -21,29 +17,9 @@ from protos.lean.gen.grpc import (
     VersionCheckResponse,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
 
 class AgentService(SandboxRpcs, ContainerRpcs, ProcessRpcs, NetworkRpcs, StorageRpcs, UpkeepRpcs):
     """All RPCs of the agent. A new family of RPCs is one more module and one more base here."""
-
-    def __mapping__(self) -> dict[str, Handler]:
-        """The handlers by route; each asks the policy, if there is one, before it does anything."""
-        return {
-            route: Handler(self._checked(getattr(self, name)), Cardinality.UNARY_UNARY, request, reply)
-            for route, name, request, reply in self.METHODS
-        }
-
-    def _checked(self, method: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[None]]:
-        async def handle(stream: Any) -> None:
-            message = await stream.recv_message()
-            policy = self.agent.policy
-            if policy is not None and policy.active:
-                await policy.require(message)
-            await stream.send_message(await method(message))
-
-        return handle
 
 
 class HealthService(HealthBase):

@@ -1,13 +1,14 @@
 """StatsContainer: a cgroup (v2) and the guest's links in the protocol's messages, whose shape is cgroup v1's.
 
 What v1 has no field for travels in `memory_stats.stats`: every key of memory.stat under its own name, and every key of
-memory.events as `memory.events.<key>`. "No limit" is the largest unsigned 64-bit number for memory, as v1 has it, and 0
-for pids.
+memory.events as `memory.events.<key>`; the rest is in `unified`, which is not Kata's (`guest.agent.unified_stats`). "No
+limit" is the largest unsigned 64-bit number for memory, as v1 has it, and 0 for pids.
 """
 
 from __future__ import annotations
 
 from guest.agent.cgroup import Cgroup, nested_keyed
+from guest.agent.unified_stats import UNLIMITED, unified_stats
 from protos.lean.gen.grpc import (
     BlkioStats,
     BlkioStatsEntry,
@@ -22,7 +23,6 @@ from protos.lean.gen.grpc import (
     ThrottlingData,
 )
 
-UNLIMITED = 0xFFFFFFFFFFFFFFFF
 EVENTS_PREFIX = "memory.events."
 _MICROSECOND = 1000
 #: io.stat's keys, and the v1 names of the operations they count.
@@ -42,57 +42,77 @@ _COLUMNS = {
 
 
 def cgroup_stats(cgroup: Cgroup) -> CgroupStats:
-    """What the kernel has counted for a container; times are nanoseconds, sizes bytes."""
+    """What the kernel has counted for a container; times are nanoseconds, sizes bytes.
+
+    A message is absent where the kernel has not counted: nobody shall take an unknown for a zero.
+    """
+    sizes = _huge_page_sizes(cgroup)
     return CgroupStats(
         cpu_stats=_cpu(cgroup),
         memory_stats=_memory(cgroup),
-        pids_stats=PidsStats(current=cgroup.number("pids.current"), limit=cgroup.number("pids.max")),
+        pids_stats=_pids(cgroup),
         blkio_stats=_block_io(cgroup),
-        hugetlb_stats=_huge_pages(cgroup),
+        hugetlb_stats={size: _huge_pages(cgroup, size) for size in sizes},
+        unified=unified_stats(cgroup, sizes),
     )
 
 
-def _cpu(cgroup: Cgroup) -> CpuStats:
+def _cpu(cgroup: Cgroup) -> CpuStats | None:
     stat = cgroup.pairs("cpu.stat")
+    if "usage_usec" not in stat:
+        return None
     usage = CpuUsage(
-        total_usage=stat.get("usage_usec", 0) * _MICROSECOND,
+        total_usage=stat["usage_usec"] * _MICROSECOND,
         usage_in_kernelmode=stat.get("system_usec", 0) * _MICROSECOND,
         usage_in_usermode=stat.get("user_usec", 0) * _MICROSECOND,
     )
+    if "nr_periods" not in stat:
+        # Times are counted always, throttling by the controller.
+        return CpuStats(cpu_usage=usage)
     throttling = ThrottlingData(
-        periods=stat.get("nr_periods", 0),
+        periods=stat["nr_periods"],
         throttled_periods=stat.get("nr_throttled", 0),
         throttled_time=stat.get("throttled_usec", 0) * _MICROSECOND,
     )
     return CpuStats(cpu_usage=usage, throttling_data=throttling)
 
 
-def _memory(cgroup: Cgroup) -> MemoryStats:
+def _memory(cgroup: Cgroup) -> MemoryStats | None:
     stat = cgroup.pairs("memory.stat")
     events = cgroup.pairs("memory.events")
-    usage = MemoryData(
-        usage=cgroup.number("memory.current"),
-        max_usage=cgroup.number("memory.peak"),
-        failcnt=events.get("max", 0),
-        limit=cgroup.number("memory.max", UNLIMITED),
-    )
-    swap = MemoryData(
-        usage=cgroup.number("memory.swap.current"),
-        max_usage=cgroup.number("memory.swap.peak"),
-        failcnt=cgroup.pairs("memory.swap.events").get("max", 0),
-        limit=cgroup.number("memory.swap.max", UNLIMITED),
-    )
+    usage = _memory_data(cgroup, "memory", events)
+    if usage is None and not stat:
+        return None
     return MemoryStats(
         cache=stat.get("file", 0),
         usage=usage,
-        swap_usage=swap,
-        kernel_usage=MemoryData(usage=stat.get("kernel", 0)),
+        swap_usage=_memory_data(cgroup, "memory.swap", cgroup.pairs("memory.swap.events")),
+        kernel_usage=MemoryData(usage=stat["kernel"]) if "kernel" in stat else None,
         use_hierarchy=True,
         stats=stat | {EVENTS_PREFIX + key: value for key, value in events.items()},
     )
 
 
-def _block_io(cgroup: Cgroup) -> BlkioStats:
+def _memory_data(cgroup: Cgroup, prefix: str, events: dict[str, int]) -> MemoryData | None:
+    usage = cgroup.known(f"{prefix}.current")
+    if usage is None:
+        return None
+    return MemoryData(
+        usage=usage,
+        max_usage=cgroup.number(f"{prefix}.peak"),
+        failcnt=events.get("max", 0),
+        limit=cgroup.number(f"{prefix}.max", UNLIMITED),
+    )
+
+
+def _pids(cgroup: Cgroup) -> PidsStats | None:
+    current = cgroup.known("pids.current")
+    return None if current is None else PidsStats(current=current, limit=cgroup.number("pids.max"))
+
+
+def _block_io(cgroup: Cgroup) -> BlkioStats | None:
+    if not cgroup.has("io.stat"):
+        return None
     stat = nested_keyed(cgroup.text("io.stat"))
     return BlkioStats(
         io_service_bytes_recursive=_entries(stat, _BYTES), io_serviced_recursive=_entries(stat, _OPERATIONS)
@@ -112,21 +132,21 @@ def _entries(stat: dict[str, dict[str, int]], operations: tuple[tuple[str, str],
     return result
 
 
-def _huge_pages(cgroup: Cgroup) -> dict[str, HugetlbStats]:
+def _huge_page_sizes(cgroup: Cgroup) -> list[str]:
+    """The sizes of huge pages that the kernel has and counts."""
     import os
 
     try:
         names = os.listdir(cgroup.path)
     except OSError:
-        return {}
-    sizes = [name.split(".")[1] for name in names if name.startswith("hugetlb.") and name.count(".") == 2]
-    return {
-        size: HugetlbStats(
-            usage=cgroup.number(f"hugetlb.{size}.current"),
-            failcnt=cgroup.pairs(f"hugetlb.{size}.events").get("max", 0),
-        )
-        for size in sorted(set(sizes))
-    }
+        return []
+    return sorted({name.split(".")[1] for name in names if name.startswith("hugetlb.") and name.count(".") == 2})
+
+
+def _huge_pages(cgroup: Cgroup, size: str) -> HugetlbStats:
+    return HugetlbStats(
+        usage=cgroup.number(f"hugetlb.{size}.current"), failcnt=cgroup.pairs(f"hugetlb.{size}.events").get("max", 0)
+    )
 
 
 def network_stats(text: str) -> list[NetworkStats]:

@@ -36,6 +36,11 @@ class Vcpus:
         """How many there are now."""
         return sum(_is_there(place) for place in await self._places())
 
+    async def threads(self) -> list[int]:
+        """Ids of QEMU's threads that run vCPUs (QMP `query-cpus-fast`); one may run several."""
+        answer = await self._hotplug.execute("query-cpus-fast")
+        return sorted({int(cpu["thread-id"]) for cpu in answer or []})
+
     async def grow(self, count: int) -> int:
         """Have at least `count`; returns how many were plugged in, which the guest has to set online.
 

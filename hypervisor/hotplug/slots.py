@@ -6,6 +6,8 @@ Kata's `PciPath`, two hexadecimal digits per bridge and slot, from the root to t
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hypervisor.devices import FIRST_BRIDGE_SLOT, bridge_id
@@ -44,11 +46,17 @@ class PciSlot:
 
 
 class PciSlots:
-    """The slots of a VM with so many bridges; each is in use by at most one device."""
+    """The slots of a VM with so many bridges; each is in use by at most one device.
+
+    A slot rests for as long as it can before it is used again: QEMU takes a write to the eject register for whatever is
+    in the slot by then, so a guest's late or repeated eject of the last device would take out the next.
+    """
 
     def __init__(self, bridges: int) -> None:
         self._bridges = bridges
         self._taken: dict[PciSlot, str] = {}
+        self._unused = _all_slots(bridges)
+        self._freed: deque[PciSlot] = deque()
 
     @property
     def taken(self) -> dict[PciSlot, str]:
@@ -56,18 +64,27 @@ class PciSlots:
         return dict(self._taken)
 
     def take(self, owner: str) -> PciSlot:
-        """The lowest free slot, for the device `owner`; raises `HypervisorError` when all are in use."""
-        for bridge in range(self._bridges):
-            for number in range(FIRST_SLOT, LAST_SLOT + 1):
-                slot = PciSlot(bridge, number)
-                if slot not in self._taken:
-                    self._taken[slot] = owner
-                    return slot
-        raise HypervisorError(
-            f"no free PCI slot for {owner}: the VM's {self._bridges} bridges have {len(self._taken)} devices "
-            "(default_bridges says how many there are)"
-        )
+        """The next slot that no device was in yet, else the one that is free for longest, for the device `owner`.
+
+        Raises `HypervisorError` when all are in use.
+        """
+        slot = next(self._unused, None)
+        if slot is None:
+            if not self._freed:
+                raise HypervisorError(
+                    f"no free PCI slot for {owner}: the VM's {self._bridges} bridges have {len(self._taken)} devices "
+                    "(default_bridges says how many there are)"
+                )
+            slot = self._freed.popleft()
+        self._taken[slot] = owner
+        return slot
 
     def give_back(self, slot: PciSlot) -> None:
         """The slot is free again; idempotent."""
-        self._taken.pop(slot, None)
+        if self._taken.pop(slot, None) is not None:
+            self._freed.append(slot)
+
+
+def _all_slots(bridges: int) -> Iterator[PciSlot]:
+    """In order, so that a VM's first devices are always at the same places."""
+    return (PciSlot(bridge, number) for bridge in range(bridges) for number in range(FIRST_SLOT, LAST_SLOT + 1))

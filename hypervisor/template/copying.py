@@ -1,4 +1,4 @@
-"""A copy of a template's memory: only what the guest has ever written, and in steps between which others get on."""
+"""A copy of a template's memory: only what the guest has ever written, beside all else that a start has to do."""
 
 from __future__ import annotations
 
@@ -6,19 +6,24 @@ import errno
 import os
 from collections.abc import Iterator
 
-import anyio.lowlevel
+from anyio import to_thread
 
 from hypervisor.errors import HypervisorError
 
-#: Bytes per step: some 2 ms.
+#: Bytes that one system call copies: some 3 ms.
 STEP = 8 << 20
 
 
 async def copy_sparse(source: int, target: int) -> int:
     """Make the empty file `target` equal to `source`, holes included; returns the bytes copied.
 
-    Raises `HypervisorError`, for want of memory for instance.
+    A thread does it: the kernel copies without the interpreter's lock, and another CPU can start QEMU meanwhile. It
+    takes some 40 ms, after which a cancellation is heard. Raises `HypervisorError`, for want of memory for instance.
     """
+    return await to_thread.run_sync(_copy, source, target)
+
+
+def _copy(source: int, target: int) -> int:
     copied = 0
     try:
         os.ftruncate(target, os.fstat(source).st_size)
@@ -30,7 +35,6 @@ async def copy_sparse(source: int, target: int) -> int:
                     raise HypervisorError("the template's memory has become shorter")
                 begin += moved
                 copied += moved
-                await anyio.lowlevel.checkpoint()
     except OSError as error:
         raise HypervisorError(f"the template's memory can't be copied: {error.strerror}") from error
     return copied

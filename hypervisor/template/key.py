@@ -11,10 +11,9 @@ from pathlib import Path
 
 from hypervisor.command_line import Inherited, command_line
 from hypervisor.errors import HypervisorError
+from hypervisor.template.store import FORMAT
 from hypervisor.vm import VmSpec
 
-#: Raised with every change in what is saved, or how it is restored, that the command line does not show.
-FORMAT = 1
 _NOWHERE = Path("/")
 
 

@@ -4,6 +4,7 @@
     <root>/<key>/            memory, state, manifest.json: complete, or not there
     <root>/new/              being built; without a holder of the lock, what a dead builder left
     <root>/<key>.failed      a build that failed a short while ago
+    <root>/*.gone            on its way out
 
 A template appears by a rename and is never written to again, so whoever has opened its files may use them whatever
 becomes of the directory. A file system in memory is a must: the guest's memory is mapped from there.
@@ -17,7 +18,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from typing import Any
 from hypervisor.errors import HypervisorError
 from hypervisor.template.place import LOCK, is_private
 
+GONE = ".gone"
 MEMORY, STATE, MANIFEST, NEW = "memory", "state", "manifest.json", "new"
 #: Most templates at a time; the oldest goes when another is built.
 MOST = 4
@@ -33,7 +35,9 @@ MOST = 4
 RETRY_AFTER = 600.0
 #: A state is some 400 KB.
 STATE_LIMIT = 64 << 20
-_MANIFEST_LIMIT = 4096
+_MANIFEST_LIMIT = 64 << 10
+#: Raised with every change in what is saved, or in how it is restored.
+FORMAT = 2
 #: Hexadecimal digits of a key.
 KEY_LENGTH = 32
 _KEY = re.compile(rf"[0-9a-f]{{{KEY_LENGTH}}}")
@@ -48,6 +52,8 @@ class Template:
     key: str
     memory: int
     state: int
+    #: What the guest said of itself, encoded as its builder chose: any clone would say the same.
+    guest: bytes = b""
 
     def close(self) -> None:
         """Close the files; idempotent."""
@@ -75,8 +81,10 @@ class TemplateStore:
             self._check_private()
             template.memory = os.open(place / MEMORY, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
             template.state = os.open(place / STATE, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-            self._verify(template, _read_manifest(place))
-        except (OSError, ValueError, HypervisorError) as error:
+            manifest = _read_manifest(place)
+            self._verify(template, manifest)
+            template.guest = bytes.fromhex(manifest["guest"])
+        except (OSError, ValueError, TypeError, HypervisorError) as error:
             template.close()
             self.drop(key, str(error))
             return None
@@ -106,18 +114,41 @@ class TemplateStore:
             finally:
                 self._remove(place)
 
-    def publish(self, key: str) -> None:
-        """Make what was built in `building` the template: its files are complete, and nobody has them open any more."""
+    def publish(self, key: str, guest: bytes = b"", vm: Mapping[str, Any] | None = None) -> None:
+        """Make what was built in `building` the template: its files are complete, and nobody has them open any more.
+
+        `guest` is for its clones (`Template.guest`), `vm` for people (`listing`).
+        """
         place = self.root / NEW
         with (place / STATE).open("rb") as file:
             digest = self._digest(file.read())
-        about = {"created": time.time(), "memory": _version(os.stat(place / MEMORY)), "state": digest}
+        about = {
+            "format": FORMAT,
+            "created": time.time(),
+            "memory": _version(os.stat(place / MEMORY)),
+            "state": digest,
+            "guest": guest.hex(),
+            "vm": dict(vm or {}),
+        }
         (place / MANIFEST).write_text(json.dumps(about))
         place.rename(self.root / key)
 
     def mark_failed(self, key: str) -> None:
         """Have nobody try to build it again for `RETRY_AFTER` seconds."""
         (self.root / f"{key}.failed").touch()
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """Remove these templates, and what keeps them from being built. Raises `HypervisorError` for a bad store."""
+        if not self.root.is_dir():
+            return
+        self._check_private()
+        for key in keys:
+            self._remove(self.root / key)
+            self._remove(self.root / f"{key}.failed")
+
+    def retry(self, key: str) -> None:
+        """Forget that it could not be built a short while ago. Idempotent."""
+        self._remove(self.root / f"{key}.failed")
 
     def sweep(self) -> None:
         """Remove templates that are old, and what dead builders left, unless somebody builds; never raises."""
@@ -135,7 +166,7 @@ class TemplateStore:
         for entry in list(self.root.iterdir()):
             if _KEY.fullmatch(entry.name):
                 ages.append((_age(entry), entry))
-            elif entry.name == NEW or (entry.suffix == ".failed" and _age(entry) > RETRY_AFTER):
+            elif entry.name == NEW or entry.suffix == GONE or (entry.suffix == ".failed" and _age(entry) > RETRY_AFTER):
                 self._remove(entry)
         ages.sort()
         for number, (age, entry) in enumerate(ages, 1):
@@ -167,6 +198,8 @@ class TemplateStore:
             raise HypervisorError(f"template store {self.root} is not a directory that is its owner's alone")
 
     def _verify(self, template: Template, manifest: dict[str, Any]) -> None:
+        if manifest["format"] != FORMAT:
+            raise HypervisorError(f"it is of format {manifest['format']}, and this runtime's is {FORMAT}")
         if (age := time.time() - float(manifest["created"])) > self._max_age:
             raise HypervisorError(f"it is {age:.0f} s old (template_max_age)")
         if manifest["memory"] != _version(os.fstat(template.memory)):
@@ -177,12 +210,19 @@ class TemplateStore:
 
     def _remove(self, path: Path) -> None:
         """By another name first, so that nobody sees half of it."""
+        import secrets
         import shutil
 
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
+        if not path.is_dir():
             path.unlink(missing_ok=True)
+            return
+        gone = path.with_name(f"{path.name}-{secrets.token_hex(4)}{GONE}")
+        try:
+            path.rename(gone)
+        except FileNotFoundError:
+            # Somebody else removes it.
+            return
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def _lock(fd: int) -> bool:
@@ -196,7 +236,7 @@ def _lock(fd: int) -> bool:
 def _read_manifest(place: Path) -> dict[str, Any]:
     with (place / MANIFEST).open("rb") as file:
         manifest = json.loads(file.read(_MANIFEST_LIMIT))
-    if not isinstance(manifest, dict) or not manifest.keys() >= {"created", "memory", "state"}:
+    if not isinstance(manifest, dict) or not manifest.keys() >= {"format", "created", "memory", "state", "guest", "vm"}:
         raise HypervisorError("its manifest is not one")
     return manifest
 

@@ -33,14 +33,19 @@ def plan_factory(settings: Config, bounds: Range, host: HostSize) -> FactoryPlan
     The template has the configuration's own size, and its clones grow. Where VMs never grow (`bounds.is_fixed`) each
     size has a template of its own.
     """
-    factory, hypervisor = settings.factory, settings.hypervisor
+    factory = settings.factory
     if not factory.enable_template:
         return None
-    size = bounds.least
-    if not bounds.is_fixed:
-        defaults = hypervisor.default_vcpus, hypervisor.default_memory, hypervisor.default_maxvcpus
-        size = vm_size(*defaults, Limits(), host)
+    size = base_size(settings, bounds, host)
     return FactoryPlan(factory.template_path, factory.template_max_age, factory.template_memory, size)
+
+
+def base_size(settings: Config, bounds: Range, host: HostSize) -> VmSize:
+    """The size of a VM that is there before its pod is."""
+    if bounds.is_fixed:
+        return bounds.least
+    hypervisor = settings.hypervisor
+    return vm_size(hypervisor.default_vcpus, hypervisor.default_memory, hypervisor.default_maxvcpus, Limits(), host)
 
 
 def memory_way(wanted: str, spec: VmSpec) -> MemoryWay:

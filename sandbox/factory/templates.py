@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from agent_client.client import AgentClient
@@ -16,6 +17,7 @@ from hypervisor.template.key import facts, template_spec
 from hypervisor.template.place import home
 from hypervisor.template.store import KEY_LENGTH, TemplateStore
 from hypervisor.vm import OnSpawn
+from protos.codec import encode
 from sandbox.digest import sha256_hex
 from sandbox.factory.clone import Clone
 from sandbox.factory.plan import FactoryPlan, memory_way, unfit
@@ -38,7 +40,8 @@ class Templates:
         self._base = template_spec(plan.vm, factory.size.vcpus, factory.size.memory_mib)
         #: Why this pod's VM is booted whatever templates there are; empty if it need not be.
         self.unfit = unfit(factory.memory, plan.vm)
-        self._key = "" if self.unfit else self._find_key()
+        #: Of its template; empty if there can be none.
+        self.key = "" if self.unfit else self._find_key()
 
     def _find_key(self) -> str:
         try:
@@ -52,7 +55,7 @@ class Templates:
         if self.unfit:
             _log.info("the VM is booted, not cloned: %s", self.unfit)
             return None
-        template = self.store.open(self._key)
+        template = self.store.open(self.key)
         if template is None:
             return None
         try:
@@ -60,7 +63,10 @@ class Templates:
         except OSError as error:
             template.close()
             _log.warning("the VM is booted, not cloned: %s", error)
-            return None
+        except ValueError as error:
+            template.close()
+            self.store.drop(self.key, f"what its guest said can't be read: {error}")
+        return None
 
     async def build(self, on_spawn: OnSpawn, record: Callable[[int], None] | None = None) -> None:
         """Build what was missing, if nobody else does, and clear old ones away; its failure is one line in the log.
@@ -78,17 +84,33 @@ class Templates:
         try:
             if self.unfit:
                 self.store.sweep()
-            elif await build(self.store, self._key, self._base, self._visit, spawned):
+            elif await build(self.store, self.key, self._base, self._visit, spawned):
                 took = f"{time.monotonic() - began:.1f}s"
-                _log.info("template built", extra={"fields": {"template": self._key[:12], "took": took}})
+                _log.info("template built", extra={"fields": {"template": self.key[:12], "took": took}})
         except (HypervisorError, AgentError, OSError) as error:
             _log.warning("no template was built: %s", error)
 
-    async def _visit(self, url: str) -> None:
-        """See that the agent works, and have it load what every pod asks for."""
+    async def make(self) -> bool:
+        """Have the template there, for whoever asks for it by hand; returns whether it was not.
+
+        Raises `HypervisorError` where it can't be, or somebody else is about to make it; `AgentError`.
+        """
+        if self.unfit:
+            raise HypervisorError(self.unfit)
+        self.store.retry(self.key)
+        if await build(self.store, self.key, self._base, self._visit):
+            return True
+        if template := self.store.open(self.key):
+            template.close()
+            return False
+        raise HypervisorError("somebody else is building a template: try again in a few seconds")
+
+    @asynccontextmanager
+    async def _visit(self, url: str) -> AsyncIterator[bytes]:
+        """See that the agent works, and what it says of itself."""
         agent = await AgentClient.connect(url, timeout=self._plan.dial_timeout)
         try:
-            await agent.get_guest_details(mem_block_size=True, mem_hotplug_probe=True)
+            yield encode(await agent.get_guest_details(mem_block_size=True, mem_hotplug_probe=True))
         finally:
             agent.close()
             await agent.wait_closed()

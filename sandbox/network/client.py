@@ -44,11 +44,38 @@ class Device:
 
 
 class Worker:
-    """A running worker; made by `working`. All its methods raise `SandboxError` with what the kernel said."""
+    """A running worker; made by `start`. All its methods raise `SandboxError` with what the kernel said."""
 
     def __init__(self, channel: socket.socket, child: ChildProcess) -> None:
         self._channel = channel
         self._child = child
+
+    @classmethod
+    def start(cls, namespace: int) -> Worker:
+        """One in the namespace behind a descriptor, to be ended; raises `HypervisorError` if it can't be started."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            fds = (theirs.fileno(), namespace)
+            search_path = ":".join(entry for entry in sys.path if entry.startswith("/"))
+            program = [sys.executable, "-I", "-S", str(_PROGRAM), *map(str, fds), search_path]
+            try:
+                child = spawn(program, fds=fds)
+            except BaseException:
+                ours.close()
+                raise
+        ours.setblocking(False)
+        return cls(ours, child)
+
+    def kill(self) -> None:
+        """End it, whatever it does, without waiting; idempotent."""
+        self._child.kill()
+        self._channel.close()
+
+    async def end(self) -> None:
+        """End it, and wait until it has."""
+        self.kill()
+        with anyio.CancelScope(shield=True), anyio.move_on_after(END_TIMEOUT, shield=True):
+            await self._child.wait()
 
     async def scan(self) -> Scan:
         """What is in the namespace."""
@@ -120,19 +147,13 @@ class Worker:
 
 
 @asynccontextmanager
-async def working(namespace: int) -> AsyncIterator[Worker]:
-    """A worker in the namespace behind a descriptor; raises `HypervisorError` if it can't be started."""
-    ours, theirs = socket.socketpair()
-    with ours:
-        with theirs:
-            fds = (theirs.fileno(), namespace)
-            search_path = ":".join(entry for entry in sys.path if entry.startswith("/"))
-            program = [sys.executable, "-I", "-S", str(_PROGRAM), *map(str, fds), search_path]
-            child = spawn(program, fds=fds)
-        ours.setblocking(False)
-        try:
-            yield Worker(ours, child)
-        finally:
-            child.kill()
-            with anyio.CancelScope(shield=True), anyio.move_on_after(END_TIMEOUT, shield=True):
-                await child.wait()
+async def working(namespace: int, started: Worker | None = None) -> AsyncIterator[Worker]:
+    """A worker in the namespace behind a descriptor, `started` if there is one already.
+
+    Raises `HypervisorError` if it can't be started.
+    """
+    worker = started or Worker.start(namespace)
+    try:
+        yield worker
+    finally:
+        await worker.end()

@@ -51,7 +51,10 @@ async def update(network: PodNetwork, hotplug: Hotplug, guest: Guest) -> None:
         scan = await worker.scan()
         ours = {each.device.index for each in network.carried.values()}
         links = {link.index: link for link in carried_links(scan, ours)}
-        await _let_go(network, hotplug, worker, links)
+        while await _let_go(network, hotplug, worker, links):
+            # What has become another has lost what we had put on it.
+            scan = await worker.scan()
+            links = {link.index: link for link in carried_links(scan, ours)}
         await _resize(network, worker, links)
         for index, each in network.carried.items():
             each.link = links[index]
@@ -60,8 +63,11 @@ async def update(network: PodNetwork, hotplug: Hotplug, guest: Guest) -> None:
     await network.tell(guest, scan)
 
 
-async def _let_go(network: PodNetwork, hotplug: Hotplug, worker: Worker, links: dict[int, Link]) -> None:
-    """Unplug what is gone or down, or has become another: the guest knows a link by its hardware address."""
+async def _let_go(network: PodNetwork, hotplug: Hotplug, worker: Worker, links: dict[int, Link]) -> bool:
+    """Unplug what is gone or down, or has become another: the guest knows a link by its hardware address.
+
+    Whether there was any.
+    """
     gone = [each for each in network.carried.values() if not _is_same(each, links.get(each.link.index))]
     for each in gone:
         _log.info("interface %s has left the pod's network namespace", each.link.name)
@@ -69,6 +75,7 @@ async def _let_go(network: PodNetwork, hotplug: Hotplug, worker: Worker, links: 
         del network.carried[each.link.index]
     if gone:
         await worker.detach([each.endpoint for each in gone])
+    return bool(gone)
 
 
 def _is_same(carried: Carried, link: Link | None) -> bool:

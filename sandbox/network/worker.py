@@ -29,9 +29,10 @@ def main(arguments: list[str]) -> None:
 
     enter(int(arguments[1]))
     # After that: its sockets are opened in the namespace that we are in.
-    from pyroute2 import IPRoute
+    from sandbox.network.kernel.library import load
 
-    with channel, IPRoute() as netlink:
+    ip_route, _ = load()
+    with channel, ip_route() as netlink:
         while header := channel.recv(wire.HEADER_SIZE, socket.MSG_WAITALL):
             body = channel.recv(wire.body_length(header), socket.MSG_WAITALL)
             answer, fds = answered(netlink, wire.unpack(body))
@@ -55,11 +56,12 @@ def answered(netlink: Any, request: dict[str, Any]) -> Answer:
         "detach": _detach,
         "resize": _resize,
     }
-    from pyroute2 import NetlinkError
+    from sandbox.network.kernel.library import load
 
+    _, netlink_error = load()
     try:
         return verbs[request["do"]](netlink, request)
-    except NetlinkError as error:
+    except netlink_error as error:
         return {"error": str(error.args[-1])}, []
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

@@ -13,6 +13,9 @@ _LONGEST = 4096
 _LONGEST_NAME = 255
 #: Below it are the pods whose spec names no cgroup.
 _DEFAULT_PARENT = "kata"
+_OVERHEAD_PARENT = "kata_overhead"
+#: Beginnings of the paths below cgroups that are ours alone.
+OWN_PARENTS = (f"{_DEFAULT_PARENT}/", f"{_OVERHEAD_PARENT}/")
 
 
 def cgroup_path(text: str, sandbox_id: str) -> str:
@@ -28,6 +31,11 @@ def cgroup_path(text: str, sandbox_id: str) -> str:
     if malformed or len(path) > _LONGEST or not path.isprintable():
         raise InvalidArgumentError(f"linux.cgroupsPath {text[:200]!r} is not the path of a cgroup")
     return path
+
+
+def overhead_path(sandbox_id: str) -> str:
+    """The path of the cgroup for what a pod costs besides its vCPUs, as Kata has it."""
+    return f"{_OVERHEAD_PARENT}/{sandbox_id}"
 
 
 def _systemd_path(text: str) -> str:

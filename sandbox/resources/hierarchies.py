@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+_ATTEMPTS = 3
 _CPUSET = "cpuset"
 _CPUSET_FILES = ("cpuset.cpus", "cpuset.mems")
 
@@ -19,13 +20,40 @@ class Hierarchy:
     mount_point: Path
     controllers: frozenset[str] = frozenset()
 
-    def enter(self, path: str, pid: int) -> None:
-        """Make the cgroup at `path`, with its parents, and move a process into it. Raises `OSError`."""
+    def missing_parents(self, path: str) -> list[Path]:
+        """What is above the cgroup at `path` and not there."""
+        above = [self.mount_point / parent for parent in Path(path).parents if parent != Path()]
+        return [directory for directory in above if not directory.exists()]
+
+    def make(self, path: str) -> Path:
+        """Make the cgroup at `path`, with its parents. Raises `OSError`."""
+        for _ in range(_ATTEMPTS):
+            try:
+                return self._make_all(path)
+            except FileNotFoundError:
+                # Its parent was there, and has gone with the last pod in it.
+                continue
+        return self._make_all(path)
+
+    def _make_all(self, path: str) -> Path:
         directory = self.mount_point
         for part in path.split("/"):
             directory /= part
             self._make(directory)
-        (directory / "cgroup.procs").write_text(str(pid))
+        return directory
+
+    def enter(self, path: str, pid: int) -> None:
+        """Make the cgroup at `path`, with its parents, and move a process into it. Raises `OSError`."""
+        (self.make(path) / "cgroup.procs").write_text(str(pid))
+
+    def enter_thread(self, path: str, thread: int) -> None:
+        """Move one thread of a process into the cgroup at `path`, which version 1 alone can do. Raises `OSError`."""
+        (self.mount_point / path / "tasks").write_text(str(thread))
+
+    @property
+    def is_unified(self) -> bool:
+        """Whether it is that of version 2."""
+        return not self.controllers
 
     def _make(self, directory: Path) -> None:
         directory.mkdir(exist_ok=True)
@@ -43,6 +71,20 @@ class Hierarchy:
             if frozenset(filter(None, controllers.split(","))) == self.controllers:
                 return path.strip("/")
         return ""
+
+
+@dataclass(frozen=True)
+class HostCgroups:
+    """This host's hierarchies, and where this process is: the text of its /proc/self/cgroup."""
+
+    hierarchies: tuple[Hierarchy, ...]
+    own: str
+
+
+def of_this_host() -> HostCgroups:
+    """Look; raises `ValueError` if no hierarchy is mounted."""
+    mounts = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
+    return HostCgroups(find(mounts), Path("/proc/self/cgroup").read_text())
 
 
 def find(mounts: str) -> tuple[Hierarchy, ...]:

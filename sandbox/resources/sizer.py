@@ -47,7 +47,11 @@ class VmSizer:
         self._unplugs = spec.accelerator != "tcg"
         #: vCPUs that the guest does not use, for they could not go.
         self._asleep = 0
+        #: Who is told of the threads of vCPUs.
+        self._found: Callable[[list[int]], None] | None = None
         self._demand: dict[str, Limits] = {}
+        #: What the pod was told that its containers may use together, if it was told after the VM's start.
+        self._pod = Limits()
         self._block_mib = MEMORY_BLOCK_MIB
         #: What the VM started with: its least size, or that of its template.
         self._first = VmSize(spec.vcpus, spec.memory_mib)
@@ -56,6 +60,24 @@ class VmSizer:
         #: Held by whatever changes the VM's size, and by an update from its growth to the guest's word.
         self._lock = anyio.Lock()
         self._surplus = anyio.Event()
+
+    async def follow_vcpus(self, found: Callable[[list[int]], None]) -> None:
+        """Tell `found` the thread ids of all vCPUs, now and whenever there are more."""
+        async with self._lock:
+            self._found = found
+            await self._tell_vcpus()
+
+    async def vcpu_threads(self) -> list[int]:
+        """Ids of the threads that run vCPUs; raises `HypervisorError`."""
+        return await self._vcpus.threads()
+
+    async def _tell_vcpus(self) -> None:
+        if self._found is None:
+            return
+        try:
+            self._found(await self.vcpu_threads())
+        except HypervisorError as error:
+            _log.warning("the threads of the vCPUs are not known: %s", error)
 
     def learn_block_size(self, size: int) -> None:
         """Have memory come in the guest's memory blocks of `size` bytes; what makes no sense is left out."""
@@ -96,9 +118,28 @@ class VmSizer:
                 return
             new = changed(old, resources)
             with self._rolled_back(container_id, new):
-                self._refuse_excess(container_id, old, new)
+                self._refuse_excess(f"container {container_id}", old, new)
                 await self._grow_to_demand(f"make room for the update of container {container_id}")
                 yield
+        self._surplus.set()
+
+    async def resize_pod(self, limits: Limits) -> None:
+        """Have the VM be large enough for containers that use `limits` together, and no larger than they all need.
+
+        Raises `FailedPreconditionError` for more memory than the VM may ever have and for any change of a VM of static
+        size, `SandboxError` when it can't grow; then everything is as before.
+        """
+        async with self._lock:
+            before, self._pod = self._pod, limits
+            try:
+                self._refuse_excess("the sandbox", before, limits)
+                if self._bounds.is_fixed and self._bounds.bounded(self._wanted()) != self._wanted():
+                    raise FailedPreconditionError("the sandbox has a VM of static size (static_sandbox_resource_mgmt)")
+                await self._grow_to_demand("make room for the update of the sandbox")
+            except BaseException:
+                self._pod = before
+                self._surplus.set()
+                raise
         self._surplus.set()
 
     async def follow(self) -> None:
@@ -128,21 +169,25 @@ class VmSizer:
             self._surplus.set()
             raise
 
-    def _target(self) -> VmSize:
-        return self._bounds.bounded(self._bounds.wanted(self._demand.values()))
+    def _wanted(self) -> VmSize:
+        """The size for what all containers may use, and for what the pod was told, whatever the VM may have."""
+        all_, pod = self._bounds.wanted(self._demand.values()), self._bounds.wanted([self._pod])
+        return VmSize(max(all_.vcpus, pod.vcpus), max(all_.memory_mib, pod.memory_mib))
 
-    def _refuse_excess(self, container_id: str, old: Limits, new: Limits) -> None:
-        wanted, most = self._bounds.wanted(self._demand.values()), self._bounds.most
+    def _target(self) -> VmSize:
+        return self._bounds.bounded(self._wanted())
+
+    def _refuse_excess(self, who: str, old: Limits, new: Limits) -> None:
+        wanted, most = self._wanted(), self._bounds.most
         if self._bounds.is_fixed or new.memory_mib <= old.memory_mib or wanted.memory_mib <= most.memory_mib:
             return
         raise FailedPreconditionError(
-            f"container {container_id} can't have {new.memory_mib} MiB: the VM would need {wanted.memory_mib} MiB, and "
+            f"{who} can't have {new.memory_mib} MiB: the VM would need {wanted.memory_mib} MiB, and "
             f"may have {most.memory_mib} (default_maxmemory, or the host's memory)"
         )
 
     async def _grow_to_demand(self, what: str) -> None:
-        wanted = self._bounds.wanted(self._demand.values())
-        target = self._bounds.bounded(wanted)
+        wanted, target = self._wanted(), self._target()
         if target != wanted and not self._bounds.is_fixed:
             _log.warning("the containers may use %s, and the VM may have %s at most", wanted, target)
         if target.vcpus <= self.size.vcpus and target.memory_mib <= self.size.memory_mib:
@@ -170,6 +215,8 @@ class VmSizer:
         woken = min(missing, self._asleep)
         added = await self._vcpus.grow(there + missing - woken)
         self._asleep -= woken
+        if added:
+            await self._tell_vcpus()
         return woken + added
 
     async def _use(self, cpus: int, has_memory: bool, most_cpus: int) -> None:

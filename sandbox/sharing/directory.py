@@ -13,19 +13,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sandbox import mounts
-from sandbox.errors import InvalidArgumentError
+from sandbox.errors import InvalidArgumentError, SandboxError
 from sandbox.interface import Mount
 from sandbox.sharing.share import Guest, Share
 from sandbox.volumes import ShareEntry
+
+#: Who has what is there always: no container has this id.
+_NOBODY = ""
 
 _log = logging.getLogger(__name__)
 
 
 class SharedDirectory:
-    """The directory at `path`; `prepare` before anything is added, `close` when the guest is gone."""
+    """The directory at `path`; `prepare` before anything is added, `close` when the guest is gone.
 
-    def __init__(self, path: Path) -> None:
+    The entries `always` are there from `prepare` on.
+    """
+
+    def __init__(self, path: Path, always: Sequence[ShareEntry] = ()) -> None:
         self.path = path
+        self._always = always
         self._entries: dict[str, list[Path]] = {}
         #: How many have an entry that containers share: the guest knows files by their mount, so it must be one mount
         #: for all, or a socket that one container has made would be another file for the next.
@@ -33,10 +40,16 @@ class SharedDirectory:
         self._prepared = False
 
     def prepare(self) -> None:
-        """Make the directory a shared mount of this mount namespace."""
+        """Make the directory a shared mount of this mount namespace; `InvalidArgumentError` as in `add`."""
         self.path.mkdir(mode=0o700, exist_ok=True)
         mounts.make_share_root(self.path)
         self._prepared = True
+        for entry in self._always:
+            (self.path / entry.name).parent.mkdir(exist_ok=True)
+            try:
+                self.add(_NOBODY, entry)
+            except SandboxError as error:
+                raise type(error)(f"sandbox_bind_mounts: {error}") from error
 
     def add_rootfs(self, container_id: str, rootfs: Sequence[Mount], fallback: Path) -> None:
         """Mount the container's root file system; without mounts of a snapshotter, bind `fallback` (spec.root.path)."""

@@ -14,6 +14,7 @@ from protos.gen import grpc as agent_pb
 from sandbox import guest_paths
 from sandbox.sharing.directory import DirectoryShare, SharedDirectory
 from sandbox.sharing.share import Share, SharingPlan
+from sandbox.volumes import ShareEntry
 
 DRIVER = "9p"
 #: Kata's: writable shared mappings need cache=mmap (v9fs(5)).
@@ -26,6 +27,8 @@ class NinepPlan(SharingPlan):
 
     shared_dir: Path
     msize: int
+    #: What is shared before any container.
+    always: tuple[ShareEntry, ...] = ()
 
     @property
     def device(self) -> NinepFs:
@@ -52,4 +55,4 @@ class NinepPlan(SharingPlan):
 
     def make(self, on_spawn: OnSpawn) -> Share:
         """The share; it has no process of its own."""
-        return DirectoryShare(SharedDirectory(self.shared_dir))
+        return DirectoryShare(SharedDirectory(self.shared_dir, self.always))

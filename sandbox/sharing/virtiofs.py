@@ -18,6 +18,7 @@ from protos.gen import grpc as agent_pb
 from sandbox import guest_paths
 from sandbox.sharing.directory import DirectoryShare, SharedDirectory
 from sandbox.sharing.share import Share, SharingPlan
+from sandbox.volumes import ShareEntry
 
 DRIVER = "virtio-fs"
 
@@ -29,6 +30,8 @@ class VirtioFsPlan(SharingPlan):
     daemon: VirtiofsdSpec
     queue_size: int = 1024
     dax_mib: int = 0
+    #: What is shared before any container.
+    always: tuple[ShareEntry, ...] = ()
 
     @property
     def device(self) -> SharedFs:
@@ -56,7 +59,7 @@ class VirtioFsPlan(SharingPlan):
 
     def make(self, on_spawn: OnSpawn) -> Share:
         """The share with its daemon, not yet started."""
-        return VirtioFsShare(SharedDirectory(self.daemon.shared_dir), Virtiofsd(self.daemon, on_spawn))
+        return VirtioFsShare(SharedDirectory(self.daemon.shared_dir, self.always), Virtiofsd(self.daemon, on_spawn))
 
 
 class Daemon(Protocol):

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import _socket
 import os
-import signal
 import sys
 
 from shim.paths import ROOT
@@ -31,6 +30,8 @@ OPTIONS = ("-I", "-S", "-OO")
 ENTRY = os.path.join(ROOT, "shim", "forkserver", "entry.py")
 #: Bytes that a daemon's own command line may have, which is written over the server's (`inheritance.rename`).
 NAME_ROOM = 2048
+#: signal(7), on all of Linux; the module `signal` makes enumerations of its names, which takes two milliseconds.
+SIGPIPE = 13
 #: Seconds for the whole conversation; a fork takes some milliseconds.
 TIMEOUT = 2.0
 
@@ -66,13 +67,17 @@ def ask(arguments: Sequence[str], environment: Mapping[str, str], fds: tuple[int
     return pid or None
 
 
-def start_server(environment: Mapping[str, str]) -> None:
-    """Have a server for the next `start`; it leaves at once if there is one. Best effort."""
+def start_server(environment: Mapping[str, str], daemon: int, config_path: str) -> None:
+    """Have a server for the next `start`; it leaves at once if there is one. Best effort.
+
+    It stays for as long as process `daemon` lives, which had to do without, as for those that it forks; it reads the
+    configuration at `config_path` for all, or the host's if that is empty.
+    """
     kept = {name: environment[name] for name in ("PATH", "LANG", "HOME", SWITCH) if name in environment}
     try:
         os.posix_spawn(
             sys.executable,
-            [sys.executable, *OPTIONS, ENTRY, " " * NAME_ROOM],
+            [sys.executable, *OPTIONS, ENTRY, str(daemon), config_path, " " * NAME_ROOM],
             kept,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -81,7 +86,7 @@ def start_server(environment: Mapping[str, str]) -> None:
             ],
             setsid=True,
             setsigmask=(),
-            setsigdef=(signal.SIGPIPE,),
+            setsigdef=(SIGPIPE,),
         )
     except OSError:
         return

@@ -15,4 +15,4 @@ if __name__ == "__main__":
     leave_out_ssl()
     from shim.forkserver.main import main
 
-    main()
+    main(int(sys.argv[1]), sys.argv[2])

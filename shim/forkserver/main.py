@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import os
 from importlib import import_module
+from pathlib import Path
 
+import config
 from shim import daemon, frugal, kernel
-from shim.forkserver import client, inheritance, server
+from shim.forkserver import client, heap, inheritance, server
 from shim.forkserver.fingerprint import fingerprint, loaded_files
 from shim.paths import import_roots
 
@@ -36,25 +38,33 @@ _MODULES = (
 )
 
 
-def main() -> None:
-    """Be the server, if there is none; in its children, a daemon."""
+def main(first: int, config_path: str) -> None:
+    """Be the server, if there is none; in its children, a daemon.
+
+    `first` is the daemon that had to do without, `config_path` the configuration that pods are likely to have.
+    """
     listener = server.claim()
     if listener is None:
         return
     os.chdir("/")
     _preload()
+    _read_configuration(config_path)
     inheritance.rename([NAME])
     files = loaded_files(import_roots())
     read = fingerprint(files)
-    # Later collections stay out of these pages, which all daemons share.
+    kernel.give_back_memory_from(daemon.KEPT_MEMORY)
+    # Later collections and objects stay out of these pages, which all daemons share.
     gc.collect()
+    heap.fill_gaps()
     gc.freeze()
-    request = server.ForkServer(
+    forks = server.ForkServer(
         listener,
         serves=inheritance.shares_namespaces,
         is_current=lambda: fingerprint(files) == read,
         prepare=_prepare,
-    ).run()
+    )
+    forks.adopt(first)
+    request = forks.run()
     if request is not None:
         _become(request)
 
@@ -64,6 +74,14 @@ def _preload() -> None:
     frugal.import_messages()
     for name in _MODULES:
         import_module(name)
+
+
+def _read_configuration(path: str) -> None:
+    """Have the daemons find it read, if it is as it was; what is wrong with it is for the daemon to say."""
+    try:
+        config.load(Path(path) if path else None)
+    except config.ConfigError:
+        return
 
 
 def _prepare(request: server.Request) -> None:

@@ -1,7 +1,8 @@
 """The server: one process, one thread, no event loop, so that it may fork at any time.
 
 It serves those of its own user and namespaces, one after the other, and leaves when its code has changed on disk, or
-when it has had no daemon for `LINGER` seconds: a node without pods has no process of ours.
+when it has had no daemon for `LINGER` seconds: a node without pods has no process of ours. The daemon that was started
+before there was a server counts among its own, or a node whose pods come one by one would never have one.
 """
 
 from __future__ import annotations
@@ -74,8 +75,16 @@ class ForkServer:
         self._serves = serves
         self._is_current = is_current
         self._prepare = prepare
+        #: Pids by descriptors; 0 for a daemon that is not our child.
         self._daemons: dict[int, int] = {}
         self._idle_since = time.monotonic()
+
+    def adopt(self, pid: int) -> None:
+        """Stay for as long as process `pid` lives, too; nothing happens if it is gone."""
+        try:
+            self._daemons[os.pidfd_open(pid)] = 0
+        except OSError:
+            return
 
     def run(self) -> Request | None:
         """Serve. Returns once in every daemon that is forked, with its request, and once in the server: None."""
@@ -99,7 +108,8 @@ class ForkServer:
         return [fd for fd, _ in poll.poll(None if self._daemons else LINGER * 1000)]
 
     def _reap(self, pidfd: int) -> None:
-        os.waitpid(self._daemons.pop(pidfd), 0)
+        if pid := self._daemons.pop(pidfd):
+            os.waitpid(pid, 0)
         os.close(pidfd)
         self._idle_since = time.monotonic()
 

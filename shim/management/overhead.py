@@ -1,7 +1,8 @@
-"""What a pod costs the host beside its containers: the number for a RuntimeClass' `overhead` (Kubernetes).
+"""What a pod costs the host beside its containers: the numbers for a RuntimeClass' `overhead` (Kubernetes).
 
-It is the resident memory of the shim, QEMU and virtiofsd, less what the containers use in the guest. Pages that pods
-share (the fork server's, programs') count for each of them, so it is an upper bound.
+- memory: that of the shim, QEMU and virtiofsd, less what the containers use in the guest. It is the proportional set
+  size (proc(5), smaps_rollup): what several processes share, the guest's memory among it, counts once.
+- CPU: the time of the same processes, less that of QEMU's vCPU threads: what runs beside the guest.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Final
 import anyio
 
 from agent_client.errors import AgentError
+from hypervisor.errors import HypervisorError
 from sandbox.container import Container
 from sandbox.errors import SandboxError
 from sandbox.pod_state import PodState
@@ -22,7 +24,10 @@ from shim.management.exposition import Family
 #: Seconds that the guest has for the statistics of all containers.
 GUEST_TIMEOUT: Final = 2.0
 NAME: Final = "kata_shim_pod_overhead_memory_in_bytes"
-_PAGE = os.sysconf("SC_PAGE_SIZE")
+CPU_NAME: Final = "kata_shim_pod_overhead_cpu_seconds_total"
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+#: Columns of /proc/<pid>/stat behind the name in parentheses: utime and stime.
+_TIMES = slice(11, 13)
 
 _log = logging.getLogger(__name__)
 
@@ -32,9 +37,30 @@ async def memory_overhead(pod: PodState) -> list[Family]:
     used = await _used_by_containers(pod)
     if used is None:
         return []
-    held = sum(map(resident, {os.getpid(), *pod.directory.processes().values()}))
-    family = Family(NAME, "gauge", "Resident memory of the pod's processes, less what its containers use.")
+    held = sum(map(proportional, _processes(pod)))
+    family = Family(NAME, "gauge", "Memory (PSS) of the pod's processes, less what its containers use.")
     return [family.add(max(0, held - used))]
+
+
+async def cpu_overhead(pod: PodState) -> list[Family]:
+    """The metric; none where QEMU does not tell its threads in time."""
+    machine = pod.machine
+    if machine is None or pod.is_lost:
+        return []
+    try:
+        with anyio.fail_after(GUEST_TIMEOUT):
+            threads = await machine.sizer.vcpu_threads()
+    except (HypervisorError, TimeoutError) as error:
+        _log.debug("threads of the vCPUs: %s", error)
+        return []
+    spent = sum(ticks(f"{pid}") for pid in _processes(pod))
+    guest = sum(ticks(f"{machine.pid}/task/{thread}") for thread in threads)
+    family = Family(CPU_NAME, "counter", "CPU time of the pod's processes, less that of its vCPUs.")
+    return [family.add(max(0, spent - guest) / _TICKS_PER_SECOND)]
+
+
+def _processes(pod: PodState) -> set[int]:
+    return {os.getpid(), *pod.directory.processes().values()}
 
 
 async def _used_by_containers(pod: PodState) -> int | None:
@@ -58,9 +84,18 @@ async def _used_by_containers(pod: PodState) -> int | None:
     return sum(used) if running and len(used) == len(running) else None
 
 
-def resident(pid: int, proc: Path = Path("/proc")) -> int:
-    """Resident memory of a process, in bytes; 0 if it is gone."""
+def proportional(pid: int, proc: Path = Path("/proc")) -> int:
+    """Proportional set size of a process, in bytes; 0 if it is gone."""
     try:
-        return int((proc / str(pid) / "statm").read_text().split()[1]) * _PAGE
-    except (OSError, IndexError, ValueError):
+        lines = (proc / str(pid) / "smaps_rollup").read_text().splitlines()
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
+    except (OSError, IndexError, ValueError, StopIteration):
+        return 0
+
+
+def ticks(task: str, proc: Path = Path("/proc")) -> int:
+    """CPU time of a process, or of a thread (`<pid>/task/<tid>`), in clock ticks; 0 if it is gone."""
+    try:
+        return sum(map(int, (proc / task / "stat").read_text().rpartition(")")[2].split()[_TIMES]))
+    except (OSError, ValueError):
         return 0

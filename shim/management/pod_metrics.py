@@ -18,7 +18,7 @@ from sandbox.phases import StartRecord
 from sandbox.pod_state import PodState
 from shim.management import process_metrics
 from shim.management.exposition import Family, Sample, number, parse, render
-from shim.management.overhead import memory_overhead
+from shim.management.overhead import cpu_overhead, memory_overhead
 from shim.version import VERSION
 
 #: Seconds that the guest has for its part.
@@ -44,7 +44,7 @@ async def metrics(pod: PodState) -> str:
     guest = await _guest(pod)
     up = Family("kata_shim_agent_up", "gauge", "Whether the guest's agent answered.").add(int(guest is not None))
     costs = await memory_overhead(pod) if guest is not None else []
-    return render([*_host(pod), *costs, up, *(guest or ())])
+    return render([*_host(pod), *costs, *await cpu_overhead(pod), up, *(guest or ())])
 
 
 def _host(pod: PodState) -> Iterator[Family]:

@@ -14,7 +14,8 @@ from protos.gen.grpc import (
     StatsContainerResponse,
 )
 from protos.gen.io.containerd.cgroups import v1
-from shim.metrics.values import UNLIMITED, first_of, limit, memory_events
+from shim.metrics.unified import rdma_v1
+from shim.metrics.values import UNLIMITED, first_of, is_version_1, limit, memory_events, swap_limit, with_swap
 
 # Field of the message: the names of its value in memory.stat, cgroup v1's first.
 _MEMORY = {
@@ -43,13 +44,15 @@ def metrics(stats: StatsContainerResponse) -> v1.Metrics:
     cgroup = stats.cgroup_stats
     result = v1.Metrics(network=[_network(item) for item in stats.network_stats])
     if cgroup is not None:
-        result.cpu = _cpu(cgroup.cpu_stats) if cgroup.cpu_stats else None
-        if cgroup.memory_stats:
-            result.memory = _memory(cgroup.memory_stats)
+        result.cpu = _cpu(cgroup.cpu_stats) if cgroup.cpu_stats is not None else None
+        if cgroup.memory_stats is not None:
+            result.memory = _memory(cgroup.memory_stats, cgroup.unified is not None)
             result.memory_oom_control = _oom_control(cgroup.memory_stats)
-        result.pids = _pids(cgroup.pids_stats) if cgroup.pids_stats else None
-        result.blkio = _blkio(cgroup.blkio_stats) if cgroup.blkio_stats else None
+        result.pids = _pids(cgroup.pids_stats) if cgroup.pids_stats is not None else None
+        result.blkio = _blkio(cgroup.blkio_stats) if cgroup.blkio_stats is not None else None
         result.hugetlb = [_hugetlb(size, item) for size, item in sorted(cgroup.hugetlb_stats.items())]
+        if (unified := cgroup.unified) is not None:
+            result.rdma = rdma_v1(unified.rdma_current, unified.rdma_limit)
     return result
 
 
@@ -71,14 +74,34 @@ def _cpu(stats: CpuStats) -> v1.CpuStat:
     return result
 
 
-def _memory(stats: MemoryStats) -> v1.MemoryStat:
-    result = v1.MemoryStat(usage=_entry(stats.usage), swap=_entry(stats.swap_usage), kernel=_entry(stats.kernel_usage))
+def _memory(stats: MemoryStats, is_ours: bool) -> v1.MemoryStat:
+    swap = _swap(stats, is_ours)
+    result = v1.MemoryStat(usage=_entry(stats.usage), swap=swap, kernel=_entry(stats.kernel_usage))
+    if "sock" in stats.stats:
+        result.kernel_tcp = v1.MemoryEntry(limit=UNLIMITED, usage=stats.stats["sock"])
     for field, names in (_MEMORY | _TOTALS).items():
         setattr(result, field, first_of(stats.stats, names))
     result.cache = result.cache or stats.cache
     result.hierarchical_memory_limit = _hierarchical(stats, "hierarchical_memory_limit", stats.usage)
-    result.hierarchical_swap_limit = _hierarchical(stats, "hierarchical_memsw_limit", stats.swap_usage)
+    if "hierarchical_memsw_limit" in stats.stats:
+        result.hierarchical_swap_limit = limit(stats.stats["hierarchical_memsw_limit"])
+    else:
+        result.hierarchical_swap_limit = swap.limit if swap is not None else UNLIMITED
     return result
+
+
+def _swap(stats: MemoryStats, is_ours: bool) -> v1.MemoryEntry | None:
+    """Version 1 counts memory and swap together (`memory.memsw.*`), version 2 swap alone; how high both were together
+    is then not known.
+    """
+    data, memory = stats.swap_usage, stats.usage
+    if data is None or memory is None or is_version_1(stats.stats):
+        return _entry(data)
+    return v1.MemoryEntry(
+        limit=with_swap(limit(memory.limit), swap_limit(data.limit, is_ours)),
+        usage=min(memory.usage + data.usage, UNLIMITED),
+        failcnt=data.failcnt,
+    )
 
 
 def _oom_control(stats: MemoryStats) -> v1.MemoryOomControl | None:

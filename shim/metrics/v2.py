@@ -10,9 +10,20 @@ from protos.gen.grpc import (
     NetworkStats,
     PidsStats,
     StatsContainerResponse,
+    UnifiedStats,
 )
 from protos.gen.io.containerd.cgroups import v2
-from shim.metrics.values import UNLIMITED, first_of, limit, memory_events
+from shim.metrics.unified import psi, rdma_v2
+from shim.metrics.values import (
+    UNLIMITED,
+    first_of,
+    is_version_1,
+    limit,
+    memory_events,
+    swap_alone,
+    swap_limit,
+    total_of,
+)
 
 _NANOS_PER_MICRO = 1000
 
@@ -28,9 +39,11 @@ _RENAMED = {
 # Fields of memory.stat that both have, or version 2 alone.
 _SAME = """
     kernel_stack slab sock shmem inactive_anon active_anon inactive_file active_file unevictable slab_reclaimable
-    slab_unreclaimable pgfault pgmajfault workingset_refault workingset_activate workingset_nodereclaim pgrefill pgscan
-    pgsteal pgactivate pgdeactivate pglazyfree pglazyfreed thp_fault_alloc thp_collapse_alloc
+    slab_unreclaimable pgfault pgmajfault workingset_nodereclaim pgrefill pgscan pgsteal pgactivate pgdeactivate
+    pglazyfree pglazyfreed thp_fault_alloc thp_collapse_alloc
 """
+# Fields that Linux 5.9 has split.
+_SPLIT = ("workingset_refault", "workingset_activate")
 _MEMORY = _RENAMED | {name: (name, f"total_{name}") for name in _SAME.split()}
 
 
@@ -39,14 +52,30 @@ def metrics(stats: StatsContainerResponse) -> v2.Metrics:
     cgroup = stats.cgroup_stats
     result = v2.Metrics(network=[_network(item) for item in stats.network_stats])
     if cgroup is not None:
-        result.cpu = _cpu(cgroup.cpu_stats) if cgroup.cpu_stats else None
-        if cgroup.memory_stats:
-            result.memory = _memory(cgroup.memory_stats)
+        result.cpu = _cpu(cgroup.cpu_stats) if cgroup.cpu_stats is not None else None
+        if cgroup.memory_stats is not None:
+            result.memory = _memory(cgroup.memory_stats, cgroup.unified is not None)
             result.memory_events = _memory_events(cgroup.memory_stats)
-        result.pids = _pids(cgroup.pids_stats) if cgroup.pids_stats else None
-        result.io = _io(cgroup.blkio_stats) if cgroup.blkio_stats else None
+        result.pids = _pids(cgroup.pids_stats) if cgroup.pids_stats is not None else None
+        result.io = _io(cgroup.blkio_stats) if cgroup.blkio_stats is not None else None
         result.hugetlb = [_hugetlb(size, item) for size, item in sorted(cgroup.hugetlb_stats.items())]
+        if cgroup.unified is not None:
+            _add_unified(result, cgroup.unified)
     return result
+
+
+def _add_unified(result: v2.Metrics, unified: UnifiedStats) -> None:
+    """What our guest tells besides."""
+    if result.cpu is not None:
+        result.cpu.psi = psi(unified.cpu_pressure)
+        result.cpu.nr_bursts, result.cpu.burst_usec = unified.nr_bursts, unified.burst_usec
+    if result.memory is not None:
+        result.memory.psi = psi(unified.memory_pressure)
+    if result.io is not None:
+        result.io.psi = psi(unified.io_pressure)
+    result.rdma = rdma_v2(unified.rdma_current, unified.rdma_limit)
+    for pages in result.hugetlb:
+        pages.max = unified.hugetlb_limits.get(pages.pagesize, pages.max)
 
 
 def _cpu(stats: CpuStats) -> v2.CpuStat:
@@ -62,18 +91,24 @@ def _cpu(stats: CpuStats) -> v2.CpuStat:
     return result
 
 
-def _memory(stats: MemoryStats) -> v2.MemoryStat:
+def _memory(stats: MemoryStats, is_ours: bool) -> v2.MemoryStat:
     result = v2.MemoryStat(usage_limit=UNLIMITED, swap_limit=UNLIMITED)
     for field, names in _MEMORY.items():
         setattr(result, field, first_of(stats.stats, names))
+    for field in _SPLIT:
+        setattr(result, field, total_of(stats.stats, field))
     if (usage := stats.usage) is not None:
         result.usage = usage.usage
         result.usage_limit = limit(usage.limit)
         result.max_usage = usage.max_usage
     if (swap := stats.swap_usage) is not None:
         result.swap_usage = swap.usage
-        result.swap_limit = limit(swap.limit)
+        result.swap_limit = swap_limit(swap.limit, is_ours)
         result.swap_max_usage = swap.max_usage
+        if is_version_1(stats.stats):
+            result.swap_usage = max(0, swap.usage - result.usage)
+            result.swap_limit = swap_alone(result.usage_limit, result.swap_limit)
+            result.swap_max_usage = 0
     return result
 
 

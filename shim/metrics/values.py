@@ -20,6 +20,11 @@ def limit(value: int) -> int:
     return value if 0 < value <= _LARGEST_LIMIT else UNLIMITED
 
 
+def swap_limit(value: int, is_ours: bool) -> int:
+    """A limit of swap, which our agent tells as it is: 0 is no swap at all."""
+    return 0 if is_ours and value == 0 else limit(value)
+
+
 def memory_events(stats: Mapping[str, int]) -> dict[str, int]:
     """The counters of memory.events by their own names; empty if the agent does not tell them."""
     return {key.removeprefix(EVENTS_PREFIX): value for key, value in stats.items() if key.startswith(EVENTS_PREFIX)}
@@ -33,3 +38,23 @@ def first_of(stats: Mapping[str, int], names: tuple[str, ...]) -> int:
         if name in stats:
             return stats[name]
     return 0
+
+
+def total_of(stats: Mapping[str, int], name: str) -> int:
+    """A value of `memory.stat` that later kernels split into one for files and one for the rest."""
+    return stats[name] if name in stats else stats.get(f"{name}_anon", 0) + stats.get(f"{name}_file", 0)
+
+
+def is_version_1(stats: Mapping[str, int]) -> bool:
+    """Whether `memory.stat` is that of cgroup v1, which counts swap together with memory."""
+    return "anon" not in stats and ("rss" in stats or "total_rss" in stats)
+
+
+def with_swap(memory: int, swap: int) -> int:
+    """A limit of memory and swap together (v1's) from one of each; `UNLIMITED` if one of them is."""
+    return min(memory + swap, UNLIMITED) if UNLIMITED not in (memory, swap) else UNLIMITED
+
+
+def swap_alone(memory: int, both: int) -> int:
+    """A limit of swap (v2's) from those of memory and of both together."""
+    return max(0, both - memory) if UNLIMITED not in (memory, both) else UNLIMITED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import anyio
@@ -24,14 +25,21 @@ class FakeLife:
         self.start_timeout: float | None = None
         self.grace: float | None = None
         self.fail_next: Exception | None = None
+        #: What the last update has brought.
+        self.resources: bytes | None = None
+        self.annotations: dict[str, str] = {}
         self._created_at_ns = 0
-        self._is_running = False
+        self._is_running = self._was_up = False
         self._exit: ExitInfo | None = None
         self._ended = anyio.Event()
 
     @property
     def exists(self) -> bool:
         return self.request is not None
+
+    @property
+    def is_waiting(self) -> bool:
+        return self.exists and not self._was_up
 
     async def create(self, request: SandboxRequest) -> None:
         if self.request is not None:
@@ -46,8 +54,16 @@ class FakeLife:
             raise FailedPreconditionError(f"cannot start sandbox {status.sandbox_id}")
         self.start_timeout = timeout
         self._fail()
-        self._is_running = True
+        self._is_running = self._was_up = True
         return self.status()
+
+    async def update(self, resources: bytes | None, annotations: Mapping[str, str]) -> None:
+        self.status()
+        if self._exit:
+            raise FailedPreconditionError("cannot update the sandbox: it has ended")
+        self._fail()
+        self.resources = resources
+        self.annotations = dict(annotations)
 
     async def stop(self, grace: float) -> None:
         self.status()

@@ -11,6 +11,7 @@ import anyio
 
 from sandbox.interface import CreateRequest, StdioUris
 from sandbox.plan import SandboxPlan
+from sandbox.resources.hierarchies import HostCgroups
 from sandbox.sandbox import Sandbox
 from sandbox.sharing.directory import SharedDirectory
 from sandbox.sharing.share import Share
@@ -89,11 +90,19 @@ class World:
     stdio: dict[str, FakeStdio] = field(default_factory=dict)
     stdin: bytes | None = None
     sandbox: Sandbox = None  # type: ignore[assignment]
+    #: The host's cgroups, if it has any.
+    host_cgroups: HostCgroups | None = None
 
     async def open_stdio(self, container_id: str, uris: StdioUris) -> FakeStdio:
         stdio = FakeStdio(self.stdin)
         self.stdio[uris.stdout or container_id] = stdio
         return stdio
+
+    def cgroups(self) -> HostCgroups:
+        """As `sandbox.resources.hierarchies.of_this_host`."""
+        if self.host_cgroups is None:
+            raise ValueError("no cgroup hierarchy is mounted")
+        return self.host_cgroups
 
     def bundle(self, container_id: str, kind: str | None = None, pod: str | None = None, **spec: Any) -> CreateRequest:
         path = self.tmp / "bundles" / container_id

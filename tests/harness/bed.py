@@ -90,6 +90,8 @@ def open_bed(
         stack.callback(_remove_standing, standing)
         forwarding = cni.ForwardingGuard()
         stack.callback(forwarding.restore)
+        ports = cni.PortChainsGuard()
+        stack.callback(ports.restore)
         network = cni.PodNetwork.for_bed(directory)
         stack.callback(network.remove)
         stack.callback(remove_leftovers, directory)
@@ -210,7 +212,7 @@ def missing_here() -> str | None:
     """One line about what a bed needs and this machine lacks; None if nothing."""
     if os.geteuid():
         return "root is needed to run containerd: use sudo"
-    for program in ("containerd", "ctr", "runc", "ip", "tc"):
+    for program in ("containerd", "ctr", "runc", "ip", "iptables", "tc"):
         if shutil.which(program) is None:
             return f"{program} is missing: run make setup"
     if not cni.PLUGINS.is_dir():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from tests.harness.command import run
 PLUGINS = Path("/usr/lib/cni")
 
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+#: The chains of the host's NAT table that the portmap plugin makes for all pods and never removes.
+_PORT_CHAINS = ("CNI-HOSTPORT-DNAT", "CNI-HOSTPORT-MASQ", "CNI-HOSTPORT-SETMARK")
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class PodNetwork:
                 "routes": [{"dst": "0.0.0.0/0"}],
             },
         }
-        return {"cniVersion": "0.4.0", "name": self.bridge, "plugins": [bridge]}
+        ports = {"type": "portmap", "capabilities": {"portMappings": True}}
+        return {"cniVersion": "0.4.0", "name": self.bridge, "plugins": [bridge, ports]}
 
     def write(self, conf_dir: Path, data_dir: Path) -> None:
         """Write the network list where containerd looks for it."""
@@ -68,3 +72,29 @@ class ForwardingGuard:
         """Write the old value if it has changed."""
         if self._before is not None and _FORWARDING.read_text() != self._before:
             _FORWARDING.write_text(self._before)
+
+
+class PortChainsGuard:
+    """Removes the portmap plugin's chains, if they were not there before and no pod has a port in them."""
+
+    def __init__(self) -> None:
+        self._before = bool(_port_rules())
+
+    def restore(self) -> None:
+        """Remove them."""
+        rules = _port_rules()
+        if self._before or any(rule.startswith(f"-A {_PORT_CHAINS[0]} ") for rule in rules):
+            return
+        for rule in rules:
+            if rule.startswith("-A ") and rule.split()[1] not in _PORT_CHAINS:
+                run("iptables", "-w", "-t", "nat", "-D", *shlex.split(rule)[1:], timeout=10).check()
+        for option in ("-F", "-X"):
+            for chain in _PORT_CHAINS:
+                if f"-N {chain}" in rules:
+                    run("iptables", "-w", "-t", "nat", option, chain, timeout=10).check()
+
+
+def _port_rules() -> list[str]:
+    """The chains, and all rules that name them."""
+    rules = run("iptables", "-w", "-t", "nat", "-S", timeout=10).check().text.splitlines()
+    return [rule for rule in rules if any(chain in rule for chain in _PORT_CHAINS)]

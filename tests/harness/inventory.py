@@ -98,11 +98,17 @@ def mount_items(scope: Scope) -> dict[str, str]:
 
 
 def _is_foreign_mount(where: Path, scope: Scope) -> bool:
-    if scope.bed is not None and where.is_relative_to(scope.bed.parent):
-        return not where.is_relative_to(scope.bed)
+    if _is_of_another_bed(where, scope):
+        return True
+    if scope.bed is not None and where.is_relative_to(scope.bed):
+        return False
     # Handles of network namespaces are an inventory of their own, for they don't tell which bed they belong to.
     is_handle = where.is_relative_to("/run/netns")
     return is_handle or (where.is_relative_to("/tmp") and not _TEMPORARY.search(str(where)))
+
+
+def _is_of_another_bed(path: Path, scope: Scope) -> bool:
+    return scope.bed is not None and path.is_relative_to(scope.bed.parent) and not path.is_relative_to(scope.bed)
 
 
 def link_items(scope: Scope) -> dict[str, str]:
@@ -187,9 +193,16 @@ def file_items(scope: Scope) -> dict[str, str]:
 
 
 def loop_items(scope: Scope) -> dict[str, str]:
-    """Loop devices in use."""
-    backing = Path("/sys/block").glob("loop*/loop/backing_file")
-    return {str(path.parts[3]): f"/dev/{path.parts[3]} of {path.read_text().strip()}" for path in backing}
+    """Loop devices in use, except on files of other beds; one may go while it is looked at."""
+    items = {}
+    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
+        try:
+            file = backing.read_text().strip()
+        except OSError:
+            continue
+        if not _is_of_another_bed(Path(file), scope):
+            items[backing.parts[3]] = f"/dev/{backing.parts[3]} of {file}"
+    return items
 
 
 def bundle_items(scope: Scope) -> dict[str, str]:

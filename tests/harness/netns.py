@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,11 @@ from tests.harness.command import Result, run
 from tests.harness.waiting import eventually
 
 _numbers = itertools.count(1)
+
+
+def _own_name(kind: str) -> str:
+    """A name for a link or namespace that no other run of the tests has; a link's has at most 15 characters."""
+    return f"{kind}{os.getpid()}.{next(_numbers)}"
 
 
 def ip(*arguments: str) -> None:
@@ -58,7 +64,7 @@ class Netns:
 
     def veth(self, inside: str, *addresses: str, peer: tuple[str, ...] = (), mtu: int = 1500) -> str:
         """A veth pair: `inside` with `addresses` here, its peer, whose name is returned, with those on the host."""
-        outside = f"ktv{next(_numbers)}"
+        outside = _own_name("ktv")
         ip("link", "add", inside, "mtu", str(mtu), "netns", self.name, "type", "veth", "peer", "name", outside)
         ip("link", "set", outside, "mtu", str(mtu), "up")
         for address in peer:
@@ -75,7 +81,7 @@ class Netns:
 
     def macvlan(self, inside: str, address: str, peer: str) -> str:
         """A macvlan `inside`, whose parent is one end of a pair on the host; the other end, returned, has `peer`."""
-        parent, outside = f"ktp{next(_numbers)}", f"ktv{next(_numbers)}"
+        parent, outside = _own_name("ktp"), _own_name("ktv")
         ip("link", "add", parent, "type", "veth", "peer", "name", outside)
         for name in (parent, outside):
             ip("link", "set", name, "up")
@@ -90,7 +96,7 @@ class Netns:
 def network_namespace() -> Iterator[Netns]:
     """A new one, and nothing of it at the end: pairs go with either of their ends."""
     before = set(_host_links())
-    name = f"kt-net-{next(_numbers)}"
+    name = _own_name("kt-net-")
     ip("netns", "add", name)
     try:
         yield Netns(name)
@@ -98,7 +104,7 @@ def network_namespace() -> Iterator[Netns]:
         if Path("/run/netns", name).exists():
             ip("netns", "delete", name)
         for link in _host_links():
-            if link not in before and link.startswith(("ktv", "ktp")):
+            if link not in before and link.startswith((f"ktv{os.getpid()}.", f"ktp{os.getpid()}.")):
                 run("ip", "link", "delete", link)
 
 

@@ -24,6 +24,7 @@ __all__ = (
     "CreateSandboxRequest",
     "DestroySandboxRequest",
     "Device",
+    "DialRequest",
     "ExecProcessRequest",
     "FsGroup",
     "GetDiagnosticDataRequest",
@@ -34,6 +35,7 @@ __all__ = (
     "GetOomEventRequest",
     "GuestDetailsRequest",
     "GuestDetailsResponse",
+    "HangUpRequest",
     "HealthBase",
     "HealthCheckResponse",
     "HealthCheckResponseServingStatus",
@@ -77,10 +79,16 @@ __all__ = (
     "OomEvent",
     "PauseContainerRequest",
     "PidsStats",
+    "PortsBase",
+    "PortsStub",
     "PosixRlimit",
+    "Pressure",
+    "PressureLine",
     "Process",
+    "RdmaDevice",
     "ReadStreamRequest",
     "ReadStreamResponse",
+    "ReceiveRequest",
     "RemoveContainerRequest",
     "RemoveStaleVirtiofsShareMountsRequest",
     "ReseedRandomDevRequest",
@@ -88,6 +96,7 @@ __all__ = (
     "ResumeContainerRequest",
     "Root",
     "Routes",
+    "SendRequest",
     "SetGuestDateTimeRequest",
     "SetIpTablesRequest",
     "SetIpTablesResponse",
@@ -103,6 +112,7 @@ __all__ = (
     "StringUser",
     "ThrottlingData",
     "TtyWinResizeRequest",
+    "UnifiedStats",
     "UpdateContainerRequest",
     "UpdateEphemeralMountsRequest",
     "UpdateInterfaceRequest",
@@ -303,6 +313,11 @@ class CgroupStats(betterproto2.Message):
         5, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_MESSAGE)
     )
 
+    unified: "UnifiedStats | None" = betterproto2.field(1000, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Not Kata's: what cgroup v2 counts besides. Whoever does not know the field skips it.
+    """
+
 
 default_message_pool.register_message("grpc", "CgroupStats", CgroupStats)
 
@@ -489,6 +504,22 @@ default_message_pool.register_message("grpc", "Device", Device)
 
 
 @dataclass(eq=False, repr=False)
+class DialRequest(betterproto2.Message):
+    """
+    Connects to a TCP port of the loopback: of IPv4 first or of IPv6 first, whichever is listened on.
+    """
+
+    connection: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
+
+    port: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
+
+    prefers_ipv6: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
+
+
+default_message_pool.register_message("grpc", "DialRequest", DialRequest)
+
+
+@dataclass(eq=False, repr=False)
 class ExecProcessRequest(betterproto2.Message):
     """
     Starts another process in a container.
@@ -630,6 +661,18 @@ class GuestDetailsResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("grpc", "GuestDetailsResponse", GuestDetailsResponse)
+
+
+@dataclass(eq=False, repr=False)
+class HangUpRequest(betterproto2.Message):
+    """
+    Ends a connection, at once and both ways.
+    """
+
+    connection: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
+
+
+default_message_pool.register_message("grpc", "HangUpRequest", HangUpRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -1391,6 +1434,38 @@ default_message_pool.register_message("grpc", "POSIXRlimit", PosixRlimit)
 
 
 @dataclass(eq=False, repr=False)
+class Pressure(betterproto2.Message):
+    """
+    Not Kata's: how long some, or all, tasks of a cgroup have waited for a resource.
+    """
+
+    some: "PressureLine | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+
+    full: "PressureLine | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+
+
+default_message_pool.register_message("grpc", "Pressure", Pressure)
+
+
+@dataclass(eq=False, repr=False)
+class PressureLine(betterproto2.Message):
+    """
+    Not Kata's: one line of a cgroup's pressure file. Averages are hundredths of a percent, the total is microseconds.
+    """
+
+    avg10: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
+
+    avg60: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
+
+    avg300: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+
+    total: "int" = betterproto2.field(4, betterproto2.TYPE_UINT64)
+
+
+default_message_pool.register_message("grpc", "PressureLine", PressureLine)
+
+
+@dataclass(eq=False, repr=False)
 class Process(betterproto2.Message):
     """
     The process to run.
@@ -1425,6 +1500,22 @@ default_message_pool.register_message("grpc", "Process", Process)
 
 
 @dataclass(eq=False, repr=False)
+class RdmaDevice(betterproto2.Message):
+    """
+    Not Kata's: what a cgroup uses, or may use, of an RDMA device; "no limit" is the largest number.
+    """
+
+    name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+    hca_handles: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
+
+    hca_objects: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+
+
+default_message_pool.register_message("grpc", "RdmaDevice", RdmaDevice)
+
+
+@dataclass(eq=False, repr=False)
 class ReadStreamRequest(betterproto2.Message):
     """
     Asks for at most len bytes of output.
@@ -1456,6 +1547,22 @@ class ReadStreamResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("grpc", "ReadStreamResponse", ReadStreamResponse)
+
+
+@dataclass(eq=False, repr=False)
+class ReceiveRequest(betterproto2.Message):
+    """
+    Asks for at most `len` bytes; `position` is how many have been received.
+    """
+
+    connection: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
+
+    len: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
+
+    position: "int" = betterproto2.field(3, betterproto2.TYPE_UINT64)
+
+
+default_message_pool.register_message("grpc", "ReceiveRequest", ReceiveRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -1548,6 +1655,22 @@ class Routes(betterproto2.Message):
 
 
 default_message_pool.register_message("grpc", "Routes", Routes)
+
+
+@dataclass(eq=False, repr=False)
+class SendRequest(betterproto2.Message):
+    """
+    Hands over data; `position` is how many bytes were sent before it.
+    """
+
+    connection: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
+
+    data: "bytes" = betterproto2.field(2, betterproto2.TYPE_BYTES)
+
+    position: "int" = betterproto2.field(3, betterproto2.TYPE_UINT64)
+
+
+default_message_pool.register_message("grpc", "SendRequest", SendRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -1797,6 +1920,38 @@ class TtyWinResizeRequest(betterproto2.Message):
 
 
 default_message_pool.register_message("grpc", "TtyWinResizeRequest", TtyWinResizeRequest)
+
+
+@dataclass(eq=False, repr=False)
+class UnifiedStats(betterproto2.Message):
+    """
+    Not Kata's: files of cgroup v2 that the messages above, whose shape is cgroup v1's, have no place for. A file that the
+    guest's kernel does not have is a field that is not there.
+    """
+
+    cpu_pressure: "Pressure | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+
+    memory_pressure: "Pressure | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+
+    io_pressure: "Pressure | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
+
+    rdma_current: "list[RdmaDevice]" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, repeated=True)
+
+    rdma_limit: "list[RdmaDevice]" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, repeated=True)
+
+    nr_bursts: "int" = betterproto2.field(6, betterproto2.TYPE_UINT64)
+
+    burst_usec: "int" = betterproto2.field(7, betterproto2.TYPE_UINT64)
+
+    hugetlb_limits: "dict[str, int]" = betterproto2.field(
+        8, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_UINT64)
+    )
+    """
+    By page size; "no limit" is the largest number.
+    """
+
+
+default_message_pool.register_message("grpc", "UnifiedStats", UnifiedStats)
 
 
 @dataclass(eq=False, repr=False)
@@ -2858,6 +3013,96 @@ class HealthStub(betterproto2_grpclib.ServiceStub):
         )
 
 
+class PortsStub(betterproto2_grpclib.ServiceStub):
+    """
+    Not Kata's: connections to what listens on the guest's loopback, for port-forward. The host numbers them.
+    """
+
+    async def dial(
+        self,
+        message: "DialRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "_wellknown__.Empty":
+        """
+        A connection with that number is there already if the answer to the same call was lost.
+        """
+
+        return await self._unary_unary(
+            "/grpc.Ports/Dial",
+            message,
+            _wellknown__.Empty,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def receive(
+        self,
+        message: "ReceiveRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "ReadStreamResponse":
+        """
+        Waits for data; empty data is the end of what the guest sends.
+        """
+
+        return await self._unary_unary(
+            "/grpc.Ports/Receive",
+            message,
+            ReadStreamResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def send(
+        self,
+        message: "SendRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "WriteStreamResponse":
+        """
+        Answers when all of the data is taken; empty data is the end of what the host sends.
+        """
+
+        return await self._unary_unary(
+            "/grpc.Ports/Send",
+            message,
+            WriteStreamResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def hang_up(
+        self,
+        message: "HangUpRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "_wellknown__.Empty":
+        """
+        Forgets the connection; one that is not there is no error.
+        """
+
+        return await self._unary_unary(
+            "/grpc.Ports/HangUp",
+            message,
+            _wellknown__.Empty,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+
 from .. import types as _types__
 from .. import wellknown as _wellknown__
 
@@ -3667,5 +3912,91 @@ class HealthBase(betterproto2_grpclib.ServiceBase):
                 grpclib.const.Cardinality.UNARY_UNARY,
                 CheckRequest,
                 VersionCheckResponse,
+            ),
+        }
+
+
+class PortsBase(betterproto2_grpclib.ServiceBase):
+    """
+    Not Kata's: connections to what listens on the guest's loopback, for port-forward. The host numbers them.
+    """
+
+    async def dial(self, message: "DialRequest") -> "_wellknown__.Empty":
+        """
+        A connection with that number is there already if the answer to the same call was lost.
+        """
+
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+
+    async def receive(self, message: "ReceiveRequest") -> "ReadStreamResponse":
+        """
+        Waits for data; empty data is the end of what the guest sends.
+        """
+
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+
+    async def send(self, message: "SendRequest") -> "WriteStreamResponse":
+        """
+        Answers when all of the data is taken; empty data is the end of what the host sends.
+        """
+
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+
+    async def hang_up(self, message: "HangUpRequest") -> "_wellknown__.Empty":
+        """
+        Forgets the connection; one that is not there is no error.
+        """
+
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+
+    async def __rpc_dial(self, stream: "grpclib.server.Stream[DialRequest, _wellknown__.Empty]") -> None:
+        request = await stream.recv_message()
+        assert request is not None
+        response = await self.dial(request)
+        await stream.send_message(response)
+
+    async def __rpc_receive(self, stream: "grpclib.server.Stream[ReceiveRequest, ReadStreamResponse]") -> None:
+        request = await stream.recv_message()
+        assert request is not None
+        response = await self.receive(request)
+        await stream.send_message(response)
+
+    async def __rpc_send(self, stream: "grpclib.server.Stream[SendRequest, WriteStreamResponse]") -> None:
+        request = await stream.recv_message()
+        assert request is not None
+        response = await self.send(request)
+        await stream.send_message(response)
+
+    async def __rpc_hang_up(self, stream: "grpclib.server.Stream[HangUpRequest, _wellknown__.Empty]") -> None:
+        request = await stream.recv_message()
+        assert request is not None
+        response = await self.hang_up(request)
+        await stream.send_message(response)
+
+    def __mapping__(self) -> "dict[str, grpclib.const.Handler]":
+        return {
+            "/grpc.Ports/Dial": grpclib.const.Handler(
+                self.__rpc_dial,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                DialRequest,
+                _wellknown__.Empty,
+            ),
+            "/grpc.Ports/Receive": grpclib.const.Handler(
+                self.__rpc_receive,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                ReceiveRequest,
+                ReadStreamResponse,
+            ),
+            "/grpc.Ports/Send": grpclib.const.Handler(
+                self.__rpc_send,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                SendRequest,
+                WriteStreamResponse,
+            ),
+            "/grpc.Ports/HangUp": grpclib.const.Handler(
+                self.__rpc_hang_up,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                HangUpRequest,
+                _wellknown__.Empty,
             ),
         }

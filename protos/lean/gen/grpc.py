@@ -589,14 +589,15 @@ class HugetlbStats(Message):
 
 
 class CgroupStats(Message):
-    __slots__ = ("cpu_stats", "memory_stats", "pids_stats", "blkio_stats", "hugetlb_stats")
+    __slots__ = ("cpu_stats", "memory_stats", "pids_stats", "blkio_stats", "hugetlb_stats", "unified")
 
-    def __init__(self, *, cpu_stats=None, memory_stats=None, pids_stats=None, blkio_stats=None, hugetlb_stats=None):
+    def __init__(self, *, cpu_stats=None, memory_stats=None, pids_stats=None, blkio_stats=None, hugetlb_stats=None, unified=None):
         self.cpu_stats = cpu_stats
         self.memory_stats = memory_stats
         self.pids_stats = pids_stats
         self.blkio_stats = blkio_stats
         self.hugetlb_stats = {} if hugetlb_stats is None else hugetlb_stats
+        self.unified = unified
 
     def _write(self, out):
         if self.cpu_stats is not None:
@@ -612,6 +613,8 @@ class CgroupStats(Message):
             put_text(body, b"\n", key)
             put_message(body, b'\x12', HugetlbStats, value)
             put_bytes(out, b'*', body)
+        if self.unified is not None:
+            put_message(out, b'\xc2>', UnifiedStats, self.unified)
 
     def _merge(self, data, budget):
         for tag, value in fields(data):
@@ -625,6 +628,141 @@ class CgroupStats(Message):
                 self.blkio_stats = merged(self.blkio_stats, BlkioStats, value, budget)
             elif tag == 42:
                 merge_entry(self.hugetlb_stats, HugetlbStats, value, budget)
+            elif tag == 8002:
+                self.unified = merged(self.unified, UnifiedStats, value, budget)
+
+
+class PressureLine(Message):
+    __slots__ = ("avg10", "avg60", "avg300", "total")
+
+    def __init__(self, *, avg10=0, avg60=0, avg300=0, total=0):
+        self.avg10 = avg10
+        self.avg60 = avg60
+        self.avg300 = avg300
+        self.total = total
+
+    def _write(self, out):
+        if self.avg10:
+            put_uint32(out, b'\x08', self.avg10)
+        if self.avg60:
+            put_uint32(out, b'\x10', self.avg60)
+        if self.avg300:
+            put_uint32(out, b'\x18', self.avg300)
+        if self.total:
+            put_uint64(out, b' ', self.total)
+
+    def _merge(self, data, budget):
+        for tag, value in fields(data):
+            if tag == 8:
+                self.avg10 = uint32(value)
+            elif tag == 16:
+                self.avg60 = uint32(value)
+            elif tag == 24:
+                self.avg300 = uint32(value)
+            elif tag == 32:
+                self.total = value
+
+
+class Pressure(Message):
+    __slots__ = ("some", "full")
+
+    def __init__(self, *, some=None, full=None):
+        self.some = some
+        self.full = full
+
+    def _write(self, out):
+        if self.some is not None:
+            put_message(out, b'\n', PressureLine, self.some)
+        if self.full is not None:
+            put_message(out, b'\x12', PressureLine, self.full)
+
+    def _merge(self, data, budget):
+        for tag, value in fields(data):
+            if tag == 10:
+                self.some = merged(self.some, PressureLine, value, budget)
+            elif tag == 18:
+                self.full = merged(self.full, PressureLine, value, budget)
+
+
+class RdmaDevice(Message):
+    __slots__ = ("name", "hca_handles", "hca_objects")
+
+    def __init__(self, *, name="", hca_handles=0, hca_objects=0):
+        self.name = name
+        self.hca_handles = hca_handles
+        self.hca_objects = hca_objects
+
+    def _write(self, out):
+        if self.name:
+            put_text(out, b'\n', self.name)
+        if self.hca_handles:
+            put_uint32(out, b'\x10', self.hca_handles)
+        if self.hca_objects:
+            put_uint32(out, b'\x18', self.hca_objects)
+
+    def _merge(self, data, budget):
+        for tag, value in fields(data):
+            if tag == 10:
+                self.name = value.decode()
+            elif tag == 16:
+                self.hca_handles = uint32(value)
+            elif tag == 24:
+                self.hca_objects = uint32(value)
+
+
+class UnifiedStats(Message):
+    __slots__ = ("cpu_pressure", "memory_pressure", "io_pressure", "rdma_current", "rdma_limit", "nr_bursts", "burst_usec", "hugetlb_limits")
+
+    def __init__(self, *, cpu_pressure=None, memory_pressure=None, io_pressure=None, rdma_current=None, rdma_limit=None, nr_bursts=0, burst_usec=0, hugetlb_limits=None):
+        self.cpu_pressure = cpu_pressure
+        self.memory_pressure = memory_pressure
+        self.io_pressure = io_pressure
+        self.rdma_current = [] if rdma_current is None else rdma_current
+        self.rdma_limit = [] if rdma_limit is None else rdma_limit
+        self.nr_bursts = nr_bursts
+        self.burst_usec = burst_usec
+        self.hugetlb_limits = {} if hugetlb_limits is None else hugetlb_limits
+
+    def _write(self, out):
+        if self.cpu_pressure is not None:
+            put_message(out, b'\n', Pressure, self.cpu_pressure)
+        if self.memory_pressure is not None:
+            put_message(out, b'\x12', Pressure, self.memory_pressure)
+        if self.io_pressure is not None:
+            put_message(out, b'\x1a', Pressure, self.io_pressure)
+        for value in each(self.rdma_current):
+            put_message(out, b'"', RdmaDevice, value)
+        for value in each(self.rdma_limit):
+            put_message(out, b'*', RdmaDevice, value)
+        if self.nr_bursts:
+            put_uint64(out, b'0', self.nr_bursts)
+        if self.burst_usec:
+            put_uint64(out, b'8', self.burst_usec)
+        for key, value in self.hugetlb_limits.items():
+            body = bytearray()
+            put_text(body, b"\n", key)
+            put_uint64(body, b'\x10', value)
+            put_bytes(out, b'B', body)
+
+    def _merge(self, data, budget):
+        for tag, value in fields(data):
+            if tag == 10:
+                self.cpu_pressure = merged(self.cpu_pressure, Pressure, value, budget)
+            elif tag == 18:
+                self.memory_pressure = merged(self.memory_pressure, Pressure, value, budget)
+            elif tag == 26:
+                self.io_pressure = merged(self.io_pressure, Pressure, value, budget)
+            elif tag == 34:
+                self.rdma_current.append(merged(None, RdmaDevice, value, budget))
+            elif tag == 42:
+                self.rdma_limit.append(merged(None, RdmaDevice, value, budget))
+            elif tag == 48:
+                self.nr_bursts = value
+            elif tag == 56:
+                self.burst_usec = value
+            elif tag == 66:
+                key, value = map_entry(value, 16, int, 0)
+                self.hugetlb_limits[key] = value
 
 
 class NetworkStats(Message):
@@ -1774,6 +1912,100 @@ class MemAgentCompactConfig(Message):
                 self.compact_threshold = value
             elif tag == 64:
                 self.compact_force_times = value
+
+
+class DialRequest(Message):
+    __slots__ = ("connection", "port", "prefers_ipv6")
+
+    def __init__(self, *, connection=0, port=0, prefers_ipv6=False):
+        self.connection = connection
+        self.port = port
+        self.prefers_ipv6 = prefers_ipv6
+
+    def _write(self, out):
+        if self.connection:
+            put_uint32(out, b'\x08', self.connection)
+        if self.port:
+            put_uint32(out, b'\x10', self.port)
+        if self.prefers_ipv6:
+            put_bool(out, b'\x18', self.prefers_ipv6)
+
+    def _merge(self, data, budget):
+        for tag, value in fields(data):
+            if tag == 8:
+                self.connection = uint32(value)
+            elif tag == 16:
+                self.port = uint32(value)
+            elif tag == 24:
+                self.prefers_ipv6 = bool(value)
+
+
+class ReceiveRequest(Message):
+    __slots__ = ("connection", "len", "position")
+
+    def __init__(self, *, connection=0, len=0, position=0):
+        self.connection = connection
+        self.len = len
+        self.position = position
+
+    def _write(self, out):
+        if self.connection:
+            put_uint32(out, b'\x08', self.connection)
+        if self.len:
+            put_uint32(out, b'\x10', self.len)
+        if self.position:
+            put_uint64(out, b'\x18', self.position)
+
+    def _merge(self, data, budget):
+        for tag, value in fields(data):
+            if tag == 8:
+                self.connection = uint32(value)
+            elif tag == 16:
+                self.len = uint32(value)
+            elif tag == 24:
+                self.position = value
+
+
+class SendRequest(Message):
+    __slots__ = ("connection", "data", "position")
+
+    def __init__(self, *, connection=0, data=b"", position=0):
+        self.connection = connection
+        self.data = data
+        self.position = position
+
+    def _write(self, out):
+        if self.connection:
+            put_uint32(out, b'\x08', self.connection)
+        if self.data:
+            put_bytes(out, b'\x12', self.data)
+        if self.position:
+            put_uint64(out, b'\x18', self.position)
+
+    def _merge(self, data, budget):
+        for tag, value in fields(data):
+            if tag == 8:
+                self.connection = uint32(value)
+            elif tag == 18:
+                self.data = value
+            elif tag == 24:
+                self.position = value
+
+
+class HangUpRequest(Message):
+    __slots__ = ("connection",)
+
+    def __init__(self, *, connection=0):
+        self.connection = connection
+
+    def _write(self, out):
+        if self.connection:
+            put_uint32(out, b'\x08', self.connection)
+
+    def _merge(self, data, budget):
+        for tag, value in fields(data):
+            if tag == 8:
+                self.connection = uint32(value)
 
 
 class VolumeStatsResponse(Message):
@@ -3130,6 +3362,27 @@ class AgentServiceBase(Service):
         ("/grpc.AgentService/GetVolumeStats", "get_volume_stats", VolumeStatsRequest, VolumeStatsResponse),
         ("/grpc.AgentService/ResizeVolume", "resize_volume", ResizeVolumeRequest, wellknown.Empty),
         ("/grpc.AgentService/SetPolicy", "set_policy", SetPolicyRequest, wellknown.Empty),
+    )
+
+
+class PortsBase(Service):
+    async def dial(self, message):
+        raise unimplemented("/grpc.Ports/Dial")
+
+    async def receive(self, message):
+        raise unimplemented("/grpc.Ports/Receive")
+
+    async def send(self, message):
+        raise unimplemented("/grpc.Ports/Send")
+
+    async def hang_up(self, message):
+        raise unimplemented("/grpc.Ports/HangUp")
+
+    METHODS = (
+        ("/grpc.Ports/Dial", "dial", DialRequest, wellknown.Empty),
+        ("/grpc.Ports/Receive", "receive", ReceiveRequest, ReadStreamResponse),
+        ("/grpc.Ports/Send", "send", SendRequest, WriteStreamResponse),
+        ("/grpc.Ports/HangUp", "hang_up", HangUpRequest, wellknown.Empty),
     )
 
 

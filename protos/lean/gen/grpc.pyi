@@ -300,6 +300,8 @@ class CgroupStats(Message):
     pids_stats: PidsStats | None
     blkio_stats: BlkioStats | None
     hugetlb_stats: dict[str, HugetlbStats]
+    unified: UnifiedStats | None
+    """Not Kata's: what cgroup v2 counts besides. Whoever does not know the field skips it."""
     def __init__(
         self,
         *,
@@ -308,6 +310,74 @@ class CgroupStats(Message):
         pids_stats: PidsStats | None = ...,
         blkio_stats: BlkioStats | None = ...,
         hugetlb_stats: dict[str, HugetlbStats] | None = ...,
+        unified: UnifiedStats | None = ...,
+    ) -> None: ...
+
+class PressureLine(Message):
+    """Not Kata's: one line of a cgroup's pressure file. Averages are hundredths of a percent, the total is
+    microseconds.
+    """
+    avg10: int
+    avg60: int
+    avg300: int
+    total: int
+    def __init__(
+        self,
+        *,
+        avg10: int = ...,
+        avg60: int = ...,
+        avg300: int = ...,
+        total: int = ...,
+    ) -> None: ...
+
+class Pressure(Message):
+    """Not Kata's: how long some, or all, tasks of a cgroup have waited for a resource."""
+    some: PressureLine | None
+    full: PressureLine | None
+    def __init__(
+        self,
+        *,
+        some: PressureLine | None = ...,
+        full: PressureLine | None = ...,
+    ) -> None: ...
+
+class RdmaDevice(Message):
+    """Not Kata's: what a cgroup uses, or may use, of an RDMA device; 'no limit' is the largest number."""
+    name: str
+    hca_handles: int
+    hca_objects: int
+    def __init__(
+        self,
+        *,
+        name: str = ...,
+        hca_handles: int = ...,
+        hca_objects: int = ...,
+    ) -> None: ...
+
+class UnifiedStats(Message):
+    """Not Kata's: files of cgroup v2 that the messages above, whose shape is cgroup v1's, have no place for. A
+    file that the guest's kernel does not have is a field that is not there.
+    """
+    cpu_pressure: Pressure | None
+    memory_pressure: Pressure | None
+    io_pressure: Pressure | None
+    rdma_current: list[RdmaDevice]
+    rdma_limit: list[RdmaDevice]
+    nr_bursts: int
+    burst_usec: int
+    hugetlb_limits: dict[str, int]
+    """By page size; 'no limit' is the largest number."""
+    def __init__(
+        self,
+        *,
+        cpu_pressure: Pressure | None = ...,
+        memory_pressure: Pressure | None = ...,
+        io_pressure: Pressure | None = ...,
+        rdma_current: list[RdmaDevice] | None = ...,
+        rdma_limit: list[RdmaDevice] | None = ...,
+        nr_bursts: int = ...,
+        burst_usec: int = ...,
+        hugetlb_limits: dict[str, int] | None = ...,
     ) -> None: ...
 
 class NetworkStats(Message):
@@ -901,6 +971,55 @@ class MemAgentCompactConfig(Message):
         compact_order: int | None = ...,
         compact_threshold: int | None = ...,
         compact_force_times: int | None = ...,
+    ) -> None: ...
+
+class DialRequest(Message):
+    """Connects to a TCP port of the loopback: of IPv4 first or of IPv6 first, whichever is listened on.
+    """
+    connection: int
+    port: int
+    prefers_ipv6: bool
+    def __init__(
+        self,
+        *,
+        connection: int = ...,
+        port: int = ...,
+        prefers_ipv6: bool = ...,
+    ) -> None: ...
+
+class ReceiveRequest(Message):
+    """Asks for at most `len` bytes; `position` is how many have been received."""
+    connection: int
+    len: int
+    position: int
+    def __init__(
+        self,
+        *,
+        connection: int = ...,
+        len: int = ...,
+        position: int = ...,
+    ) -> None: ...
+
+class SendRequest(Message):
+    """Hands over data; `position` is how many bytes were sent before it."""
+    connection: int
+    data: bytes
+    position: int
+    def __init__(
+        self,
+        *,
+        connection: int = ...,
+        data: bytes = ...,
+        position: int = ...,
+    ) -> None: ...
+
+class HangUpRequest(Message):
+    """Ends a connection, at once and both ways."""
+    connection: int
+    def __init__(
+        self,
+        *,
+        connection: int = ...,
     ) -> None: ...
 
 class VolumeStatsResponse(Message):
@@ -1523,6 +1642,19 @@ class AgentServiceBase(Service):
     async def get_volume_stats(self, message: VolumeStatsRequest) -> VolumeStatsResponse: ...
     async def resize_volume(self, message: ResizeVolumeRequest) -> wellknown.Empty: ...
     async def set_policy(self, message: SetPolicyRequest) -> wellknown.Empty: ...
+
+class PortsBase(Service):
+    """Not Kata's: connections to what listens on the guest's loopback, for port-forward. The host numbers
+    them.
+    """
+    async def dial(self, message: DialRequest) -> wellknown.Empty:
+        """A connection with that number is there already if the answer to the same call was lost."""
+    async def receive(self, message: ReceiveRequest) -> ReadStreamResponse:
+        """Waits for data; empty data is the end of what the guest sends."""
+    async def send(self, message: SendRequest) -> WriteStreamResponse:
+        """Answers when all of the data is taken; empty data is the end of what the host sends."""
+    async def hang_up(self, message: HangUpRequest) -> wellknown.Empty:
+        """Forgets the connection; one that is not there is no error."""
 
 class HealthBase(Service):
     """Answers as soon as the agent serves."""

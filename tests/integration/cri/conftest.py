@@ -1,7 +1,7 @@
-"""Fixtures of the tests of CRI's behaviour: a pod for each module, under runc and in a VM, with a container to exec in.
+"""Fixtures of the tests of CRI's behaviour: pods under runc and in a VM, each with a container to exec in.
 
 A test that takes `cri` and `pod` runs under both runtimes and expects the same of them; a module whose tests are about
-one of them says so by `RUNTIMES`, and what its pod asks for by `POD`.
+one of them says so by `RUNTIMES`. Modules share a pod, but for one that asks for a pod of its own by `POD`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from tests.harness.bed import Bed
 from tests.harness.cri import Container, Cri, Pod
 from tests.harness.fixtures import BedKeeper, bed, bed_keeper, nothing_left
 from tests.harness.images import archive
+from tests.harness.leaks import LeakCheck
 from tests.harness.runtimes import KATA, RUNC, Runtime
 from tests.integration.cri.images import IMAGES
 from tests.integration.system.pods import STAY, PodKeeper, linux, pod_linux
@@ -25,6 +27,17 @@ from tests.integration.system.pods import STAY, PodKeeper, linux, pod_linux
 __all__ = ["bed", "bed_keeper", "nothing_left"]
 
 BOTH = (RUNC, KATA)
+
+#: Of the pod that modules share: safe sysctls, and two that a kubelet has to be told to allow.
+SYSCTLS = {
+    "kernel.shm_rmid_forced": "1",
+    "net.ipv4.ip_local_port_range": "10000\t20000",
+    "kernel.msgmax": "16384",
+    "net.core.somaxconn": "777",
+}
+LABELS = {"app": "pod"}
+ANNOTATIONS = {"note": "of the pod"}
+_SHARED = {"labels": LABELS, "annotations": ANNOTATIONS, "linux": pod_linux(sysctls=SYSCTLS)}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -86,18 +99,69 @@ def _archive() -> Path:
     return path
 
 
+class Keepers:
+    """The pods of these tests by name. Each goes with the last module that has it; after that nothing is left."""
+
+    def __init__(self, beds: BedKeeper) -> None:
+        self._beds = beds
+        self._open: dict[str, Keeper] = {}
+        self._before: tuple[Bed, LeakCheck] | None = None
+
+    def keeper(self, name: str, runtime: Runtime, settings: dict[str, Any]) -> Keeper:
+        """Owner of the pod of that name."""
+        if not self._open:
+            bed = self._beds.bed()
+            self._before = bed, bed.leak_check()
+        if name not in self._open:
+            self._open[name] = Keeper(self._beds, name, runtime, **settings)
+        return self._open[name]
+
+    async def close(self, name: str) -> None:
+        """Remove it."""
+        await self._open.pop(name).close()
+        if not self._open and self._before is not None and self._before[0] is self._beds.bed():
+            self._before[1].assert_clean()
+
+    async def close_all(self) -> None:
+        """Remove what a run has left that was broken off."""
+        for name in list(self._open):
+            await self.close(name)
+
+
+def _pod_name(module: Any, runtime: Runtime) -> str:
+    own = re.sub(r"\W|test_", "", module.__name__.rpartition(".")[2]) if hasattr(module, "POD") else "shared"
+    return f"{own}-{runtime.name}"
+
+
+def _is_last_with(name: str, request: pytest.FixtureRequest) -> bool:
+    """Whether no module after this one has the pod."""
+    modules = [
+        item.module
+        for item in request.session.items
+        if isinstance(item, pytest.Function)
+        and hasattr(item, "callspec")
+        and "runtime" in item.callspec.params
+        and _pod_name(item.module, item.callspec.params["runtime"]) == name
+    ]
+    return bool(modules) and modules[-1] is request.module
+
+
+@pytest.fixture(scope="session")
+async def keepers(bed_keeper: BedKeeper) -> AsyncIterator[Keepers]:
+    """Owner of the pods."""
+    keepers = Keepers(bed_keeper)
+    yield keepers
+    await keepers.close_all()
+
+
 @pytest.fixture(scope="module")
-async def keeper(bed_keeper: BedKeeper, runtime: Runtime, request: pytest.FixtureRequest) -> AsyncIterator[Keeper]:
-    """Owner of the module's pod; checks that its removal leaves nothing."""
-    bed = bed_keeper.bed()
-    check = bed.leak_check()
-    name = re.sub(r"\W|test_", "", request.module.__name__.rpartition(".")[2])
-    settings = {"linux": pod_linux(), **getattr(request.module, "POD", {})}
-    keeper = Keeper(bed_keeper, f"{name}-{runtime.name}", runtime, **settings)
-    yield keeper
-    await keeper.close()
-    if bed is bed_keeper.bed():
-        check.assert_clean()
+async def keeper(keepers: Keepers, runtime: Runtime, request: pytest.FixtureRequest) -> AsyncIterator[Keeper]:
+    """Owner of the module's pod."""
+    name = _pod_name(request.module, runtime)
+    settings = {"linux": pod_linux(), **getattr(request.module, "POD", _SHARED)}
+    yield keepers.keeper(name, runtime, settings)
+    if _is_last_with(name, request):
+        await keepers.close(name)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 TIMEOUT = 60.0
 
 _PROTOCOL = "v4.channel.k8s.io"
+_PORT_PROTOCOL = "portforward.k8s.io"
 _SYN_STREAM, _SYN_REPLY, _RST_STREAM, _PING, _GOAWAY = 1, 2, 3, 6, 7
 _CONTROL = 0x8003
 _FIN = 1
@@ -61,14 +62,14 @@ class RemoteCommand:
         """What has come on standard error."""
         return bytes(self._received.get("stderr", b""))
 
-    async def open_streams(self, names: list[str]) -> None:
-        """Open the streams and wait until the server has them all."""
+    async def open_streams(self, names: list[str], **headers: str) -> None:
+        """Open the streams, each with `headers`, and wait until the server has them all."""
         for number, name in enumerate(names):
             self._ids[name] = 2 * number + 1
             self._names[2 * number + 1] = name
             self._received[name] = bytearray()
             header = struct.pack(">III", self._ids[name], 0, 0)[:10]
-            self._control(_SYN_STREAM, header + self._headers({"streamtype": name}))
+            self._control(_SYN_STREAM, header + self._headers({"streamtype": name, **headers}))
         await self._until(lambda: self._replied >= set(names), "the server takes the streams")
 
     def _headers(self, headers: dict[str, str]) -> bytes:
@@ -89,6 +90,18 @@ class RemoteCommand:
         """End the input, and go on listening."""
         self._data("stdin", b"", _FIN)
         await self._writer.drain()
+
+    async def exchange(self, data: bytes) -> bytes:
+        """Send `data` to a forwarded port, and wait for as much to come back."""
+        self._data("data", data)
+        await self._writer.drain()
+        await self._until(lambda: len(self._received["data"]) >= len(data), "as much comes back")
+        return bytes(self._received["data"])
+
+    async def refusal(self) -> str:
+        """Wait until a forwarded port is closed; what is said of it."""
+        await self._until(lambda: self._ended >= {"error", "data"}, "the port is closed")
+        return self._received["error"].decode()
 
     async def resize(self, width: int, height: int) -> None:
         """Tell the terminal's size in characters."""
@@ -161,16 +174,30 @@ async def streaming(
 
     Leaving the body hangs up. Raises `StreamingError` if the server does not switch protocols.
     """
+    wanted = {"error": True, "stdin": stdin, "stdout": stdout, "stderr": stderr and not tty, "resize": tty}
+    async with _connected(url, _PROTOCOL) as command:
+        await command.open_streams([name for name, is_wanted in wanted.items() if is_wanted])
+        yield command
+
+
+@asynccontextmanager
+async def forwarded(url: str, port: int) -> AsyncIterator[RemoteCommand]:
+    """A connection to `port` of the pod behind a URL of CRI's `PortForward`: streams `data` and `error`."""
+    async with _connected(url, _PORT_PROTOCOL) as connection:
+        await connection.open_streams(["error", "data"], port=str(port), requestid="0")
+        yield connection
+
+
+@asynccontextmanager
+async def _connected(url: str, protocol: str) -> AsyncIterator[RemoteCommand]:
     place = urlsplit(url)
     async with asyncio.timeout(TIMEOUT):
         reader, writer = await asyncio.open_connection(place.hostname, place.port)
     try:
-        await _upgrade(reader, writer, place.path, place.netloc)
+        await _upgrade(reader, writer, place.path, place.netloc, protocol)
         command = RemoteCommand(reader, writer)
-        wanted = {"error": True, "stdin": stdin, "stdout": stdout, "stderr": stderr and not tty, "resize": tty}
         listening = asyncio.create_task(command.read_frames())
         try:
-            await command.open_streams([name for name, is_wanted in wanted.items() if is_wanted])
             yield command
         finally:
             listening.cancel()
@@ -179,13 +206,15 @@ async def streaming(
         writer.transport.abort()
 
 
-async def _upgrade(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str, host: str) -> None:
+async def _upgrade(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str, host: str, protocol: str
+) -> None:
     lines = [
         f"POST {path} HTTP/1.1",
         f"Host: {host}",
         "Connection: Upgrade",
         "Upgrade: SPDY/3.1",
-        f"X-Stream-Protocol-Version: {_PROTOCOL}",
+        f"X-Stream-Protocol-Version: {protocol}",
         "Content-Length: 0",
     ]
     writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())

@@ -11,12 +11,12 @@ from grpclib.exceptions import GRPCError
 from protos.gen.runtime import v1 as api
 from tests.harness.cri import Container, Cri, Pod
 from tests.harness.waiting import eventually_async
+from tests.integration.cri.conftest import ANNOTATIONS, LABELS
 from tests.integration.cri.images import EMPTY, FULL
 from tests.integration.system.pods import STAY, linux, output, running
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 
-POD = {"labels": {"app": "pod"}, "annotations": {"note": "of the pod"}}
 
 #: Containers of a pod at the same time.
 MANY = 8
@@ -169,7 +169,7 @@ async def test_orphans_are_the_first_process_s_to_wait_for(cri: Cri, pod: Pod) -
 async def test_the_status_of_a_pod_tells_what_was_asked_for(cri: Cri, pod: Pod) -> None:
     status = await cri.pod_status(pod)
 
-    assert (status.labels, status.annotations) == (POD["labels"], POD["annotations"])
+    assert (status.labels, status.annotations) == (LABELS, ANNOTATIONS)
     assert status.state is api.PodSandboxState.SANDBOX_READY
     assert status.runtime_handler == cri.handler.name
 

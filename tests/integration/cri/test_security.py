@@ -9,18 +9,10 @@ from grpclib.exceptions import GRPCError
 
 from protos.gen.runtime import v1 as api
 from tests.harness.cri import Container, Cri, Pod
+from tests.integration.cri.conftest import SYSCTLS
 from tests.integration.system.pods import linux, output, pod_linux, running
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
-
-#: Safe ones, and two that a kubelet has to be told to allow.
-SYSCTLS = {
-    "kernel.shm_rmid_forced": "1",
-    "net.ipv4.ip_local_port_range": "10000\t20000",
-    "kernel.msgmax": "16384",
-    "net.core.somaxconn": "777",
-}
-POD = {"linux": pod_linux(sysctls=SYSCTLS)}
 
 #: What kubelet sends for a container whose procMount is Default.
 MASKED = ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"]

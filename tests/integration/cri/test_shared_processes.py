@@ -22,9 +22,13 @@ async def _processes(cri: Cri, container: Container) -> str:
 async def test_containers_see_each_other_and_the_pod_s_own_process_is_the_first(
     cri: Cri, pod: Pod, box: Container
 ) -> None:
-    async with running(cri, pod, "one", "sleep", "1006", linux=SHARED) as one:
+    async with (
+        running(cri, pod, "one", "sleep", "1006", linux=SHARED) as one,
+        running(cri, pod, "apart", linux=linux(api.NamespaceMode.CONTAINER)) as apart,
+    ):
         assert "sleep 1006" in await _processes(cri, box)
         assert "trap 'exit 0' TERM" in await _processes(cri, one)
+        assert "sleep 1006" not in await _processes(cri, apart)
         assert "pause" in (await cri.exec(one, "sh", "-c", "tr '\\0' ' ' < /proc/1/cmdline")).text
 
 

@@ -45,6 +45,7 @@ class Direct:
         self.shim = shim
         self.directory = directory
         self.rootfs = rootfs
+        self.configuration = configuration
         self.options = packed_options(configuration)
         self._bundles: list[bundles.Bundle] = []
         self._started: list[str] = []

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import os
+import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
@@ -43,6 +47,7 @@ def fill(netns: Netns) -> None:
     netns.ip("link set lo up")
     netns.veth("eth0", "10.213.1.2/24", "fd13:1::2/64", peer=("10.213.1.1/24", "fd13:1::1/64"), mtu=1400)
     netns.macvlan("mac0", "10.213.2.2/24", "10.213.2.1/24")
+    netns.veth("big0", "10.213.5.2/24", peer=("10.213.5.1/24",), mtu=9000)
     netns.ip("link add br0 type bridge")
     netns.veth("port0", peer=("10.213.3.1/24",))
     netns.ip("link set port0 master br0")
@@ -54,6 +59,7 @@ def fill(netns: Netns) -> None:
     netns.ip("route add 10.99.1.1 dev eth0 scope link")
     netns.ip("route add 10.99.2.0/24 via 10.99.1.1 dev eth0 mtu 1300")
     netns.ip("route add 10.99.3.0/24 via 169.254.7.7 dev eth0 onlink")
+    netns.ip("route add 10.99.4.0/24 nexthop via 10.213.1.1 nexthop via 10.213.2.1")
     netns.ip("neigh add 10.99.1.1 lladdr 02:00:00:00:00:aa dev eth0 nud permanent")
     netns.ip("neigh add fd13:1::77 lladdr 02:00:00:00:00:bb dev eth0 nud permanent")
     # Not carried, as the port of the bridge is not.
@@ -90,13 +96,27 @@ def test_other_kinds_of_links_carry_frames_too(place: Place, target: str) -> Non
     assert "2 packets received" in answer, answer
 
 
+def test_a_checksum_survives_a_link_of_jumbo_frames(place: Place) -> None:
+    data = os.urandom(1 << 20)
+    with socket.create_server(("10.213.5.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        script = f"nc 10.213.5.1 {server.getsockname()[1]} </dev/null | sha256sum; ping -c 1 -W 10 -s 8900 10.213.5.1"
+        output = pool.submit(place.sh, script)
+        server.settimeout(PATIENCE)
+        stream, _ = server.accept()
+        with stream:
+            stream.sendall(data)
+
+        assert hashlib.sha256(data).hexdigest() in output.result()
+        assert " 1 packets received" in output.result()
+
+
 def test_links_are_those_of_the_namespace_with_name_mtu_and_hardware_address(place: Place) -> None:
     seen = place.sh("for i in /sys/class/net/*; do echo $(basename $i) $(cat $i/mtu) $(cat $i/address); done")
 
     expected = {
         f"{name} {link['mtu']} {link['address']}"
         for name, link in place.netns.links().items()
-        if name in ("lo", "eth0", "mac0", "br0")
+        if name in ("lo", "eth0", "mac0", "big0", "br0")
     }
     assert set(seen.splitlines()) == expected
 
@@ -109,6 +129,7 @@ def test_routes_and_neighbours_are_those_of_the_namespace(place: Place) -> None:
         "10.99.1.1 dev eth0 scope link",
         "10.99.2.0/24 via 10.99.1.1 dev eth0",
         "10.99.3.0/24 via 169.254.7.7 dev eth0 onlink",
+        "10.99.4.0/24 via 10.213.1.1 dev eth0",
         "default via fd13:1::1 dev eth0 metric 1024",
     } <= routes
     neighbours = place.sh("ip neigh")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import hashlib
 import http.server
 import os
@@ -22,15 +21,17 @@ from tests.harness.bed import Bed
 from tests.harness.command import run
 from tests.harness.cri import Container, Cri, Pod
 from tests.harness.fixtures import BedKeeper
-from tests.harness.waiting import eventually
+from tests.integration.cri.spdy import forwarded
+from tests.integration.network.inside import PATIENCE, dial, echoed, namespace_of, reset
 from tests.integration.system.pods import STAY
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 
 AMOUNT = 100 << 20
-LINE = "the same line over and over again"
-#: Seconds for 100 MB and its checksum under emulation, beside other tests.
-PATIENCE = 120.0
+#: What sends back all it gets listens there in the first pod, and the port of the host that leads to it.
+ECHO, HOST_PORT = 7000, 47000
+#: A command that prints the connections of the guest that are up.
+CONNECTED = "netstat -tn | grep ESTABLISHED || true"
 
 
 class Place:
@@ -45,12 +46,19 @@ class Place:
 
     async def start(self) -> None:
         dns = api.DnsConfig(servers=[self.gateway])
-        self.pods = list(await asyncio.gather(*(self.cri.run_pod(name, dns_config=dns) for name in ("one", "two"))))
+        ports = [api.PortMapping(container_port=ECHO, host_port=HOST_PORT)]
+        self.pods = list(
+            await asyncio.gather(
+                self.cri.run_pod("one", dns_config=dns, port_mappings=ports), self.cri.run_pod("two", dns_config=dns)
+            )
+        )
         for pod in self.pods:
             status = await self.cri.pod_status(pod)
             assert status.network is not None
             self.addresses.append(status.network.ip)
             self.boxes.append(await self.cri.run(pod, "box", *STAY))
+        listening = f"until netstat -ltn | grep -q :{ECHO}; do sleep 0.1; done"
+        await self.sh(0, f"nc -ll -p {ECHO} -e cat >/dev/null 2>&1 & {listening}")
 
     async def sh(self, index: int, script: str) -> str:
         done = await self.cri.exec(self.boxes[index], "sh", "-c", script, timeout=PATIENCE)
@@ -162,40 +170,46 @@ async def test_names_are_resolved_by_the_pod_s_name_server(place: Place) -> None
 async def test_100_mb_arrive_whole_both_ways(place: Place) -> None:
     data = os.urandom(AMOUNT)
 
-    there, _ = await asyncio.gather(
-        place.sh(0, "nc -l -p 9000 </dev/null | sha256sum"), asyncio.to_thread(_send, place.addresses[0], data)
-    )
-    with socket.create_server((place.gateway, 0)) as server:
-        port = server.getsockname()[1]
-        command = f"yes {LINE} | head -c {AMOUNT} | nc {place.gateway} {port}"
-        _, back = await asyncio.gather(place.sh(0, command), asyncio.to_thread(_digest_of_one, server))
-
-    assert there.split()[0] == hashlib.sha256(data).hexdigest()
-    lines = f"{LINE}\n".encode()
-    assert back == hashlib.sha256((lines * (AMOUNT // len(lines) + 1))[:AMOUNT]).hexdigest()
+    with socket.create_connection((place.addresses[0], ECHO), timeout=PATIENCE) as stream:
+        assert await asyncio.to_thread(echoed, stream, data) == hashlib.sha256(data).hexdigest()
 
 
-def _send(address: str, data: bytes) -> None:
-    stream = eventually(functools.partial(_connected, address), "the pod listens", PATIENCE, 0.1)
-    with stream:
-        stream.sendall(data)
-        stream.shutdown(socket.SHUT_WR)
-        stream.recv(1)
+async def test_a_port_of_the_host_leads_into_the_pod(place: Place) -> None:
+    with socket.create_connection((place.gateway, HOST_PORT), timeout=PATIENCE) as stream:
+        assert await asyncio.to_thread(echoed, stream, b"by the host") == hashlib.sha256(b"by the host").hexdigest()
 
 
-def _connected(address: str) -> socket.socket | None:
-    try:
-        return socket.create_connection((address, 9000), timeout=PATIENCE)
-    except OSError:
-        return None
+async def test_a_forwarded_port_carries_20_mb_both_ways_and_two_at_once(place: Place) -> None:
+    namespace = await namespace_of(place.cri, place.pods[0])
+
+    async def exchange(host: str, amount: int) -> bool:
+        data = os.urandom(amount)
+        with await asyncio.to_thread(dial, namespace, ECHO, host) as stream:
+            return await asyncio.to_thread(echoed, stream, data) == hashlib.sha256(data).hexdigest()
+
+    assert await exchange("localhost", 20 << 20)
+    assert all(await asyncio.gather(exchange("127.0.0.1", 1 << 20), exchange("::1", 1 << 20)))
 
 
-def _digest_of_one(server: socket.socket) -> str:
-    server.settimeout(PATIENCE)
-    stream, _ = server.accept()
-    digest = hashlib.sha256()
-    with stream:
-        stream.settimeout(PATIENCE)
-        while data := stream.recv(1 << 20):
-            digest.update(data)
-    return digest.hexdigest()
+async def test_a_forwarded_port_that_nobody_listens_on_is_closed_at_once_and_a_reset_goes_through(place: Place) -> None:
+    namespace = await namespace_of(place.cri, place.pods[0])
+    with await asyncio.to_thread(dial, namespace, 7) as refused, pytest.raises(ConnectionResetError):
+        refused.recv(1)
+
+    stream = await asyncio.to_thread(dial, namespace, ECHO)
+    stream.sendall(b"x")
+    assert stream.recv(1) == b"x"
+    assert f"127.0.0.1:{ECHO}" in await place.sh(0, CONNECTED)
+    reset(stream)
+
+    await place.sh(0, f"until ! {CONNECTED} | grep -q 127.0.0.1:{ECHO}; do sleep 0.1; done")
+
+
+async def test_port_forward_through_cri_reaches_the_container_s_loopback(place: Place) -> None:
+    data = os.urandom(1 << 20)
+    request = api.PortForwardRequest(pod_sandbox_id=place.pods[0].id)
+
+    async with forwarded((await place.cri.runtime.port_forward(request, timeout=60)).url, ECHO) as remote:
+        assert await remote.exchange(data) == data
+    async with forwarded((await place.cri.runtime.port_forward(request, timeout=60)).url, 7) as remote:
+        assert "connection reset by peer" in await remote.refusal()

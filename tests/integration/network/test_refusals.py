@@ -36,7 +36,10 @@ async def test_a_pod_with_host_network_is_refused(cri: Cri) -> None:
     with pytest.raises(GRPCError) as caught:
         await cri.run_pod("hostnet", linux=linux)
 
-    assert HOST_NETWORK in str(caught.value.message)
+    message = str(caught.value.message)
+    assert HOST_NETWORK in message
+    assert "give it a network of its own, or another runtime" in message
+    assert "\n" not in message
 
 
 def test_a_namespace_that_is_not_there_or_is_none_is_refused(bed: Bed, nothing_left: None) -> None:

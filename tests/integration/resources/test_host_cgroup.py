@@ -1,4 +1,7 @@
-"""With `sandbox_cgroup_only` everything of a pod is in its cgroup on the host, and the cgroup goes with the pod."""
+"""What of a pod is in which cgroup on the host, and that cgroups go with the pod.
+
+With `sandbox_cgroup_only` everything is in the pod's, without it QEMU's vCPUs are, and the rest is overhead.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ from tests.harness.bed import Bed
 from tests.harness.ctr import Ctr
 from tests.harness.runtimes import KATA
 from tests.harness.waiting import eventually
+from tests.integration.resources.guest_size import host_cpus, limits, update
+from tests.integration.system.vm import Vm
 
 pytestmark = [pytest.mark.integration]
 
@@ -70,6 +75,64 @@ def test_daemon_qemu_with_its_vcpus_and_virtiofsd_are_in_the_pods_cgroup(
         pod_ctr.remove(CONTAINER)
 
     eventually(lambda: not any(path.exists() for path in cgroups), "the pod's cgroup goes", timeout=30)
+
+
+SLICE = "kataresources.slice"
+#: The same place in systemd's notation, and as a path.
+SCOPE, SCOPE_PATH = f"{SLICE}:ctr:{CONTAINER}", f"{SLICE}/ctr-{CONTAINER}.scope"
+
+
+@pytest.fixture
+def split(nothing_left: None) -> Iterator[list[tuple[Path, Path]]]:
+    """For each hierarchy, the cgroups of a pod's vCPUs and of its overhead; the test's own parent goes with it."""
+    found = hierarchies.find(Path("/proc/self/mountinfo").read_text())
+    yield [(each.mount_point / SCOPE_PATH, each.mount_point / "kata_overhead" / CONTAINER) for each in found]
+    for each in found:
+        if (each.mount_point / SLICE).exists():
+            (each.mount_point / SLICE).rmdir()
+
+
+@pytest.mark.skipif(
+    hierarchies.find(Path("/proc/self/mountinfo").read_text())[0].is_unified,
+    reason="cgroup v2 has threads of one process in one cgroup",
+)
+@pytest.mark.anyio
+async def test_vcpus_are_in_the_pods_cgroup_and_the_rest_is_overhead(
+    bed: Bed, split: list[tuple[Path, Path]], tmp_path: Path
+) -> None:
+    vm = Vm(bed, CONTAINER)
+    options = ("--cgroup", SCOPE, "--fifo-dir", str(tmp_path))
+    vm.ctr.run_detached(CONTAINER, "sleep", "3600", options=options)
+    try:
+        there = helpers(bed)
+        qemu = next(pid for pid, name in there.items() if name.startswith("qemu"))
+        for vcpus, overhead in split:
+            assert set(numbers(overhead / "cgroup.procs")) == set(there), overhead
+            _are_threads_of(qemu, numbers(vcpus / "tasks"), 1)
+        if host_cpus() > 1:
+            await update(vm, CONTAINER, limits(cpus=1))
+            for vcpus, _ in split:
+                _are_threads_of(qemu, numbers(vcpus / "tasks"), 2)
+        (daemon,) = processes.find(rf"-id {CONTAINER} ", bed.containerd.processes())
+
+        os.kill(daemon.pid, signal.SIGKILL)
+
+        gone = [path for pair in split for path in pair]
+        eventually(lambda: not any(path.exists() for path in gone), "`delete` removes both cgroups", timeout=60)
+    finally:
+        vm.ctr.remove(CONTAINER)
+
+
+def numbers(file: Path) -> list[int]:
+    """The ids in a file of a cgroup."""
+    return [int(word) for word in file.read_text().split()]
+
+
+def _are_threads_of(pid: int, threads: list[int], count: int) -> None:
+    """So many threads, all of this process, and none of them its first."""
+    assert len(threads) == count
+    assert pid not in threads
+    assert all(Path(f"/proc/{pid}/task/{thread}").exists() for thread in threads)
 
 
 def test_a_killed_daemon_leaves_no_cgroup(bed: Bed, cgroups: list[Path], pod_ctr: Ctr, tmp_path: Path) -> None:

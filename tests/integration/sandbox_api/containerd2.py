@@ -6,6 +6,7 @@ config.json, one connection for the sandbox, one more for each container.
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from protos.gen.runtime.v1 import (
     PodSandboxConfig,
     PodSandboxMetadata,
 )
+from protos.gen.wellknown import Any as AnyMessage
 from protos.lean.gen import wellknown
 from protos.lean.gen.containerd_runtime_bootstrap_v1 import BootstrapParams, BootstrapResult, Extension
 from tests.harness.shim_binary import socket_of
@@ -113,6 +115,13 @@ class Sandbox:
         """SandboxStatus."""
         request = v1.SandboxStatusRequest(sandbox_id=self.id, verbose=verbose)
         return await self.service.sandbox_status(request, timeout=CALL_TIMEOUT)
+
+    async def update(self, memory: int, **annotations: str) -> None:
+        """UpdateSandbox to so many bytes of memory for the containers together."""
+        value = json.dumps({"memory": {"limit": memory}}).encode()
+        limits = AnyMessage(type_url=anys.LINUX_RESOURCES_URL, value=value)
+        request = v1.UpdateSandboxRequest(sandbox_id=self.id, resources=limits, annotations=annotations)
+        await self.service.update_sandbox(request, timeout=PATIENCE)
 
     async def wait(self) -> v1.WaitSandboxResponse:
         """WaitSandbox."""

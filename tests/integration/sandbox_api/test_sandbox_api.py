@@ -23,7 +23,8 @@ from protos.gen.containerd.task.v2 import (
 )
 from protos.lean.gen.containerd_task_v2 import DeleteResponse
 from sandbox.rundir import read_journal
-from tests.harness import processes
+from shim.settings import IDLE_VARIABLE
+from tests.harness import bundles, processes
 from tests.harness.command import run
 from tests.harness.waiting import eventually
 from tests.integration.faults.direct import BOOT_TIMEOUT, CALL_TIMEOUT, end, start
@@ -36,9 +37,18 @@ POD = "sandboxapi1"
 MEMBERS = ("sandboxapi-m1", "sandboxapi-m2")
 
 
-async def _create(containerd: Containerd2, sandbox: Sandbox, container: str, *command: str) -> CreateTaskRequest:
-    """Create a container of the pod; its output goes to a file beside its bundle."""
-    request = containerd.direct.member(container, POD, *command)
+async def _create(
+    containerd: Containerd2, sandbox: Sandbox, container: str, *command: str, told: bool = True
+) -> CreateTaskRequest:
+    """Create a container of the pod, which is `told` by CRI's annotations or only by the connection.
+
+    Its output goes to a file beside its bundle.
+    """
+    if told:
+        request = containerd.direct.member(container, POD, *command)
+    else:
+        containerd.direct.bundle(container, bundles.spec(command))
+        request = containerd.direct.request(container)
     request.stdout = f"file://{_output(containerd, container)}"
     await sandbox.task.create(request, timeout=BOOT_TIMEOUT)
     return request
@@ -111,10 +121,11 @@ async def _use(containerd: Containerd2, sandbox: Sandbox, started: Started) -> N
     async with connect(POD, started.address) as connection:
         await _create(containerd, connection, first, "sleep", "1000")
         await start(connection.task, first)
-        await _create(containerd, connection, second, "sh", "-c", "echo out; exit 3")
+        # As of `ctr run --sandbox`, which brings a container here and tells it nothing of CRI's.
+        await _create(containerd, connection, second, "sh", "-c", "hostname; exit 3", told=False)
         await start(connection.task, second)
         assert (await connection.task.wait(WaitRequest(id=second), timeout=PATIENCE)).exit_status == 3
-        assert _output(containerd, second).read_text() == "out\n"
+        assert _output(containerd, second).read_text() == f"{HOSTNAME}\n"
         await _looks_like_its_pod(containerd, connection, first)
         metrics = (await sandbox.service.sandbox_metrics(v1.SandboxMetricsRequest(sandbox_id=POD))).metrics
         assert metrics is not None
@@ -124,6 +135,7 @@ async def _use(containerd: Containerd2, sandbox: Sandbox, started: Started) -> N
         assert await connection.task.delete(DeleteRequest(id=second), timeout=CALL_TIMEOUT)
         # containerd says so after each container, and the pod is not meant.
         await connection.task.shutdown(ShutdownRequest(id=second), timeout=CALL_TIMEOUT)
+        containerd.direct.shim.delete(second, containerd.direct.directory / second).check()
         await end(connection.task, first)
         await connection.task.shutdown(ShutdownRequest(id=first), timeout=CALL_TIMEOUT)
     assert (await sandbox.status()).state == "SANDBOX_READY"
@@ -188,6 +200,7 @@ async def test_a_lost_vm_is_told_at_once_and_a_stop_grants_time(containerd: Cont
         await expect_status(Status.FAILED_PRECONDITION, sandbox.start())
         await _create(containerd, sandbox, MEMBERS[0], "sleep", "1000")
         await start(sandbox.task, MEMBERS[0])
+        await _follows_updates(containerd, sandbox)
 
         os.kill(_pid(containerd, "qemu"), signal.SIGKILL)
 
@@ -202,6 +215,37 @@ async def test_a_lost_vm_is_told_at_once_and_a_stop_grants_time(containerd: Cont
         await sandbox.stop()
         await sandbox.task.delete(DeleteRequest(id=MEMBERS[0]), timeout=CALL_TIMEOUT)
         await sandbox.shut_down()
+    _gone(containerd, started)
+
+
+async def _follows_updates(containerd: Containerd2, sandbox: Sandbox) -> None:
+    """The VM has what its containers may use together; what it can't have changes nothing."""
+
+    async def memory() -> int:
+        text = await _output_of(containerd, sandbox, MEMBERS[0], "grep", "MemTotal", "/proc/meminfo")
+        return int(text.split()[1]) >> 10
+
+    before = await memory()
+    await sandbox.update(128 << 20, team="blue")
+    assert abs(await memory() - before - 128) <= 8
+    with pytest.raises(GRPCError, match=r"the sandbox can't have \d+ MiB") as refused:
+        await sandbox.update(1 << 50)
+    assert refused.value.status is Status.FAILED_PRECONDITION
+    with pytest.raises(GRPCError, match="default_vcpus can't change"):
+        await sandbox.update(0, **{"io.katacontainers.config.hypervisor.default_vcpus": "2"})
+    assert abs(await memory() - before - 128) <= 8
+
+
+async def test_a_sandbox_that_nobody_starts_does_not_keep_its_shim(
+    containerd: Containerd2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(IDLE_VARIABLE, "2")
+    started = containerd.start_23(POD)
+    async with connect(POD, started.address) as sandbox:
+        await sandbox.create(containerd.create_request(POD))
+        await sandbox.update(128 << 20)
+        # Whoever waits for a pod is told that it will never be.
+        assert (await sandbox.wait()).exit_status == 0
     _gone(containerd, started)
 
 

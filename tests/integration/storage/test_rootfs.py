@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from grpclib.const import Status
+from grpclib.exceptions import GRPCError
 
 from protos.gen.containerd.types import Mount
 from tests.harness.command import run
@@ -65,9 +66,12 @@ async def test_erofs_layers_are_put_together_in_the_guest(each_pod: DiskPod, tmp
         assert not each_pod.open_in_vm(path)
 
 
-async def test_a_missing_image_fails_the_create_and_nothing_stays(pod: DiskPod, tmp_path: Path):
-    async with pod.task():
-        with pytest.raises(Exception, match=r"root file system .*missing.img: No such file") as refused:
-            async with pod.made("true", rootfs=[disks.loop_mount("ext4", tmp_path / "missing.img")]):
+async def test_an_image_or_device_that_has_vanished_fails_the_create_and_nothing_stays(pod: DiskPod, tmp_path: Path):
+    link = tmp_path / "by-id"
+    link.symlink_to("/dev/no-such-disk")
+    vanished = [disks.loop_mount("ext4", tmp_path / "missing.img"), Mount(type="xfs", source=str(link))]
+    for rootfs in vanished:
+        with pytest.raises(GRPCError, match=f"root file system {rootfs.source}: No such file or directory") as refused:
+            async with pod.made("true", rootfs=[rootfs]):
                 pass
-    assert refused.value.status is Status.INVALID_ARGUMENT
+        assert refused.value.status is Status.INVALID_ARGUMENT

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.harness.bed import Bed
 from tests.harness.fixtures import BedKeeper, bed, bed_keeper, cri, ctr, nothing_left
 from tests.integration.system.vm import Vm
 
@@ -22,16 +23,17 @@ def anyio_backend() -> str:
 class VmKeeper:
     """Boots a VM when one is wanted, and another if a test has spoiled the bed that the last one was in."""
 
-    def __init__(self, beds: BedKeeper, name: str) -> None:
+    def __init__(self, beds: BedKeeper, name: str, make: Callable[[Bed, str], Vm] = Vm) -> None:
         self._beds = beds
         self._name = name
+        self._make = make
         self._vm: Vm | None = None
 
     def vm(self) -> Vm:
         """The VM, with the pod's own container running."""
         bed = self._beds.bed()
         if self._vm is None or self._vm.bed is not bed:
-            vm = Vm(bed, self._name)
+            vm = self._make(bed, self._name)
             vm.boot()
             self._vm = vm
         return self._vm

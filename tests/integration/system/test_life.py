@@ -109,6 +109,15 @@ def _after_a_while(vm: Vm, count: object) -> str:
     return vm.run_spec("cat", "/root/count").check().text
 
 
+def test_a_checkpoint_is_refused_and_the_container_goes_on(vm: Vm) -> None:
+    with vm.container() as container:
+        refused = vm.ctr("task", "checkpoint", container)
+
+        assert refused.returncode != 0
+        assert "checkpoint is not supported" in refused.error_text
+        assert vm.exec(container, "echo", "alive").check().text == "alive"
+
+
 def test_a_paused_container_can_be_killed(vm: Vm) -> None:
     with vm.container() as container:
         vm.ctr("task", "pause", container).check()

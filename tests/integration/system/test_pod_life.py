@@ -10,7 +10,7 @@ from grpclib.exceptions import GRPCError
 from protos.gen.runtime import v1 as api
 from tests.harness import guest
 from tests.harness.cri import Cri
-from tests.integration.system.pods import STAY, linux, output, pod_linux, running
+from tests.integration.system.pods import STAY, linux, output, pod_linux
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 
@@ -58,25 +58,6 @@ async def test_two_pods_start_at_the_same_time_and_are_two_machines(cri: Cri) ->
     assert len(first.split()) == len(second.split()) == 2
     await cri.remove_pod(one)
     assert await output(cri, other, "c", "echo", "alive") == "alive"
-
-
-async def test_containers_of_a_pod_that_shares_its_processes_see_each_other_and_the_pod_s_own(cri: Cri) -> None:
-    pod = await cri.run_pod("sharing", linux=pod_linux(api.NamespaceMode.POD))
-    shared = linux(api.NamespaceMode.POD)
-    async with (
-        running(cri, pod, "one", "sleep", "1003", linux=shared) as one,
-        running(cri, pod, "two", linux=shared) as two,
-        running(cri, pod, "apart", linux=linux(api.NamespaceMode.CONTAINER)) as apart,
-    ):
-        seen = (await cri.exec(two, "ps", "-o", "pid,args")).text
-        assert "sleep 1003" in seen
-        assert "/pause" in next(line for line in seen.splitlines() if line.split()[0] == "1")
-        assert "sleep 1003" not in (await cri.exec(apart, "ps")).text
-
-        assert (await cri.exec(two, "killall", "sleep")).exit_code == 0
-        status = await cri.wait_exit(one)
-
-    assert status.exit_code == 143
 
 
 async def test_the_size_of_a_pod_s_machine_is_what_its_containers_may_use_together(cri: Cri) -> None:

@@ -13,13 +13,14 @@ from agent_client import deadlines
 from agent_client.client import AgentClient
 from agent_client.limits import SMALL
 from agent_client.network import Network
+from agent_client.ports import Ports
 from agent_client.storage import Storages
 from agent_client.upkeep import Upkeep
 from protos.gen import grpc as pb
 
 PROJECT = Path(__file__).resolve().parents[3]
 PAGE = (PROJECT / "docs" / "agent-protocol.md").read_text()
-GROUPS = {"network": Network, "storage": Storages, "upkeep": Upkeep}
+GROUPS = {"network": Network, "ports": Ports, "storage": Storages, "upkeep": Upkeep}
 
 
 def rows() -> Iterator[tuple[list[str], list[str], str, list[str]]]:
@@ -43,10 +44,11 @@ def names(methods: list[str]) -> Iterator[str]:
 
 
 def test_every_rpc_is_told_of():
-    routes = [*pb.AgentServiceBase().__mapping__(), *pb.HealthBase().__mapping__()]
+    services = (pb.AgentServiceBase(), pb.PortsBase(), pb.HealthBase())
+    routes = [route for service in services for route in service.__mapping__()]
     served = {route.rpartition("/")[2] for route in routes}
 
-    assert {rpc.removeprefix("Health.") for rpcs, *_ in rows() for rpc in rpcs} == served
+    assert {rpc.removeprefix("Health.").removeprefix("Ports.") for rpcs, *_ in rows() for rpc in rpcs} == served
 
 
 def test_every_method_that_is_an_rpc_is_told_of_with_its_deadline():

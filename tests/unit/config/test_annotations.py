@@ -137,7 +137,6 @@ def test_what_makes_no_sense_is_an_error_with_the_annotation_s_name(base: Config
         (f"{HYPERVISOR}firmware", "/srv/fw"),
         (f"{HYPERVISOR}kernel_hash", "ab" * 64),
         (f"{HYPERVISOR}jailer_path", "/bin/sh"),
-        (f"{RUNTIME}sandbox_bind_mounts", "/etc"),
         (f"{RUNTIME}disable_new_netns", "1"),
         (f"{AGENT}policy", "cGFja2FnZQ=="),
     ],

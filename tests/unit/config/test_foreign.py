@@ -187,7 +187,6 @@ def test_every_foreign_key_has_a_reason():
         ("agent.kata", "policy"),
         ("runtime", "guest_selinux_label"),
         ("runtime", "disable_new_netns"),
-        ("runtime", "sandbox_bind_mounts"),
         ("runtime", "emptydir_mode"),
     ],
 )

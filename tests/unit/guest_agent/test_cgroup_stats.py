@@ -11,11 +11,17 @@ from guest.agent import cgroup as cgroup_module
 from guest.agent import stats
 from guest.agent.cgroup import Cgroup, flat_keyed, nested_keyed
 from guest.agent.errors import DeadlineError, FailedPreconditionError
+from protos.lean.gen.grpc import Pressure, PressureLine, RdmaDevice, UnifiedStats
 
 pytestmark = pytest.mark.anyio
 
 FILES = {
-    "cpu.stat": "usage_usec 30\nuser_usec 20\nsystem_usec 10\nnr_periods 5\nnr_throttled 2\nthrottled_usec 7\n",
+    "cpu.stat": "usage_usec 30\nuser_usec 20\nsystem_usec 10\nnr_periods 5\nnr_throttled 2\nthrottled_usec 7\n"
+    "nr_bursts 4\nburst_usec 6\n",
+    "cpu.pressure": "some avg10=12.34 avg60=0.07 avg300=0.00 total=99\n",
+    "memory.pressure": "",
+    "rdma.current": "mlx5_0 hca_handle=2 hca_object=3\n",
+    "rdma.max": "mlx5_0 hca_handle=4 hca_object=max\n",
     "memory.current": "4096\n",
     "memory.peak": "8192\n",
     "memory.max": "max\n",
@@ -81,8 +87,48 @@ def test_pids_block_io_and_huge_pages_are_told(cgroup):
 def test_a_cgroup_that_is_gone_counts_nothing(tmp_path):
     result = stats.cgroup_stats(Cgroup(str(tmp_path / "none")))
 
-    assert result.memory_stats.usage.usage == 0
+    assert (result.cpu_stats, result.memory_stats, result.pids_stats, result.blkio_stats) == (None,) * 4
     assert result.hugetlb_stats == {}
+    assert result.unified == UnifiedStats()
+
+
+@pytest.mark.parametrize(
+    ("missing", "absent"),
+    [
+        ("pids.current", lambda result: result.pids_stats),
+        ("io.stat", lambda result: result.blkio_stats),
+        ("memory.current", lambda result: result.memory_stats.usage),
+        ("memory.swap.current", lambda result: result.memory_stats.swap_usage),
+        ("cpu.stat", lambda result: result.cpu_stats),
+        ("cpu.pressure", lambda result: result.unified.cpu_pressure),
+    ],
+)
+def test_what_the_kernel_does_not_count_is_absent_and_not_zero(cgroup, tmp_path, missing, absent):
+    assert absent(stats.cgroup_stats(cgroup)) is not None
+
+    (tmp_path / missing).unlink()
+
+    assert absent(stats.cgroup_stats(cgroup)) is None
+
+
+def test_a_cgroup_without_the_cpu_controller_has_times_and_no_throttling(cgroup, tmp_path):
+    (tmp_path / "cpu.stat").write_text("usage_usec 30\nuser_usec 20\nsystem_usec 10\n")
+
+    cpu = stats.cgroup_stats(cgroup).cpu_stats
+
+    assert cpu.cpu_usage.total_usage == 30_000
+    assert cpu.throttling_data is None
+
+
+def test_what_has_no_place_in_katas_messages_is_told_beside_them(cgroup):
+    unified = stats.cgroup_stats(cgroup).unified
+
+    assert unified.cpu_pressure == Pressure(some=PressureLine(avg10=1234, avg60=7, total=99))
+    assert unified.memory_pressure is None
+    assert unified.rdma_current == [RdmaDevice(name="mlx5_0", hca_handles=2, hca_objects=3)]
+    assert unified.rdma_limit == [RdmaDevice(name="mlx5_0", hca_handles=4, hca_objects=(1 << 32) - 1)]
+    assert (unified.nr_bursts, unified.burst_usec) == (4, 6)
+    assert unified.hugetlb_limits == {"2MB": stats.UNLIMITED}
 
 
 def test_the_counters_of_the_links_are_read_without_the_loopback():

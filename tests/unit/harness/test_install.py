@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hypervisor.template.store import KEY_LENGTH, MEMORY, STATE, TemplateStore
 from tools import install, make_venv
 from tools.layout import Layout, Manifest
 
@@ -162,8 +163,46 @@ def test_uninstalling_finds_the_templates_where_the_configuration_says_and_nothi
     configuration.write_text(f'[factory]\ntemplate_path = "{wanted}"\n')
     for place in (wanted, tmp_path / "other"):
         place.mkdir(mode=0o700)
-    assert install.template_stores(configuration, tmp_path) == []
+    assert install.template_stores(configuration, memory=tmp_path) == []
 
     (wanted / "lock").touch()
 
-    assert install.template_stores(configuration, tmp_path) == [wanted]
+    assert install.template_stores(configuration, memory=tmp_path) == [wanted]
+
+
+def template_in(store: Path) -> Path:
+    """A store with one template, as the first pod's daemon leaves it."""
+    key = "a" * KEY_LENGTH
+    templates = TemplateStore(store, str, 60.0)
+    with templates.building(key) as place:
+        (place / MEMORY).write_bytes(b"memory")
+        (place / STATE).write_bytes(b"state")
+        templates.publish(key)
+    return store / key
+
+
+@pytest.mark.parametrize("where", ["configuration.toml", "config.d/50-mine.toml"])
+def test_uninstalling_removes_the_templates(layout, guest, tmp_path, monkeypatch, where):
+    monkeypatch.setattr(install, "ADMINISTRATORS", tmp_path / "etc" / "configuration.toml")
+    template, theirs = template_in(tmp_path / "templates"), template_in(tmp_path / "theirs")
+    install.link(layout)
+    named = tmp_path / "etc" / where
+    named.parent.mkdir(parents=True)
+    named.write_text(f'[factory]\ntemplate_path = "{template.parent}"\n')
+
+    install.uninstall(layout)
+
+    assert not template.parent.exists()
+    assert theirs.exists()
+
+
+def test_removing_a_staged_installation_leaves_this_hosts_templates(guest, tmp_path, monkeypatch):
+    monkeypatch.setattr(install, "ADMINISTRATORS", tmp_path / "etc.toml")
+    template = template_in(tmp_path / "templates")
+    (tmp_path / "etc.toml").write_text(f'[factory]\ntemplate_path = "{template.parent}"\n')
+    staged = Layout(Path("/opt/x"), tmp_path / "stage", Path("/opt/x/defaults"))
+    install.link(staged)
+
+    install.uninstall(staged)
+
+    assert template.exists()

@@ -41,6 +41,14 @@ def test_mounts_of_another_bed_are_foreign(tmp_path):
     assert not inventory._is_foreign_mount(tmp_path / "mine" / "rootfs", scope)
 
 
+def test_a_file_of_another_bed_is_not_ours_and_one_of_nobody_s_is(tmp_path):
+    scope = Scope(bed=tmp_path / "mine")
+
+    assert inventory._is_of_another_bed(tmp_path / "other" / "image", scope)
+    assert not inventory._is_of_another_bed(tmp_path / "mine" / "image", scope)
+    assert not inventory._is_of_another_bed(tmp_path.parent / "image", scope)
+
+
 def test_loopback_is_an_interface_and_a_bridge_of_a_bed_is_none():
     names = [key.split()[1] for key in inventory.link_items(Scope(bridge="kt-00000000"))]
 

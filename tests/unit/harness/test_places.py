@@ -35,7 +35,7 @@ def test_networks_of_two_beds_differ_and_names_fit_an_interface():
 def test_the_network_list_keeps_leases_in_the_bed(tmp_path):
     network = PodNetwork.for_bed(tmp_path)
 
-    (bridge,) = network.conflist(tmp_path / "leases")["plugins"]
+    bridge, _ = network.conflist(tmp_path / "leases")["plugins"]
 
     assert bridge["bridge"] == network.bridge
     assert bridge["ipam"]["dataDir"] == str(tmp_path / "leases")

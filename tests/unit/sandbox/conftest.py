@@ -50,6 +50,7 @@ async def world(
             publish=made.events.append,
             load_config=lambda _: settings,
             make_machine=lambda plan, directory: Machine(plan, vm, made.share(plan)),
+            find_cgroups=made.cgroups,
         )
         async with made.sandbox:
             yield made

@@ -4,12 +4,14 @@ what only the real one does.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
+from hypervisor.errors import HypervisorError
 from protos.gen.grpc import CgroupStats, CpuStats, CpuUsage, StatsContainerResponse
 from sandbox.errors import (
     AlreadyExistsError,
@@ -20,6 +22,7 @@ from sandbox.errors import (
     UnavailableError,
 )
 from sandbox.interface import ExitInfo, PodLife, PodSettings, ProcessStatus, SandboxIdentity, SandboxRequest
+from sandbox.sizing import HostSize, VmSize
 from tests.fakes.life import FakeLife
 from tests.fakes.world import PATIENCE, World
 
@@ -106,7 +109,95 @@ async def test_a_pod_can_be_stopped_again_and_without_a_start(life: PodLife) -> 
         assert (await life.wait()).exit_status == 0
 
 
+async def test_a_pod_waits_until_it_is_up_and_never_again(life: PodLife) -> None:
+    assert not life.is_waiting
+    await life.create(request())
+    assert life.is_waiting
+    await life.start(PATIENCE)
+    assert not life.is_waiting
+    await life.stop(0)
+    assert not life.is_waiting
+
+
+async def test_a_pod_is_updated_from_its_creation_to_its_end(life: PodLife) -> None:
+    with pytest.raises(NotFoundError):
+        await life.update(b"{}", {})
+    await life.create(request())
+    await life.update(None, {"a": "1"})
+    await life.start(PATIENCE)
+    await life.update(b"{}", {"a": "2"})
+    await life.stop(0)
+    with pytest.raises(FailedPreconditionError):
+        await life.update(b"{}", {})
+
+
 # What the real pod does
+
+
+@pytest.fixture
+def large_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sandbox.boot.host_size", lambda: HostSize(4, 8192))
+
+
+def _memory(mib: int) -> bytes:
+    return json.dumps({"memory": {"limit": mib << 20}}).encode()
+
+
+def _size(world: World) -> VmSize:
+    return world.sandbox.pod.require_machine().sizer.size
+
+
+@pytest.mark.usefixtures("large_host")
+async def test_a_running_pod_grows_and_shrinks_by_updates_and_tells_its_limits(world: World) -> None:
+    await _up(world)
+
+    await world.sandbox.life.update(_memory(128), {})
+    await world.sandbox.life.update(_memory(512), {})
+    assert _size(world) == VmSize(1, 2048 + 512)
+    spec = json.loads(world.sandbox.life.status().spec)
+    assert spec["annotations"]["io.kubernetes.cri.sandbox-memory"] == str(512 << 20)
+
+    await world.sandbox.life.update(_memory(128), {})
+    with anyio.fail_after(PATIENCE):
+        while _size(world) != VmSize(1, 2048 + 128):
+            await anyio.sleep(0.005)
+
+
+@pytest.mark.usefixtures("large_host")
+async def test_an_update_before_the_start_is_what_the_vm_boots_with(world: World) -> None:
+    await world.sandbox.life.create(request())
+
+    await world.sandbox.life.update(_memory(256), {})
+    await world.sandbox.life.start(PATIENCE)
+
+    assert world.sandbox.pod.require_machine().plan.vm.memory_mib == 2048 + 256
+
+
+@pytest.mark.usefixtures("large_host")
+async def test_an_update_that_fails_changes_nothing(world: World) -> None:
+    await _up(world)
+    before = world.sandbox.life.status().spec
+
+    for resources, changes, error in (
+        (_memory(1 << 20), {}, FailedPreconditionError),
+        (None, {"io.katacontainers.config.hypervisor.default_vcpus": "2"}, FailedPreconditionError),
+        (None, {"io.kubernetes.cri.sandbox-memory": "much"}, InvalidArgumentError),
+        (b"[", {}, InvalidArgumentError),
+    ):
+        with pytest.raises(error):
+            await world.sandbox.life.update(resources, changes)
+
+    assert world.sandbox.life.status().spec == before
+    assert _size(world) == VmSize(1, 2048)
+
+
+async def test_a_failed_start_has_the_pod_wait_again(world: World) -> None:
+    await world.sandbox.life.create(request())
+    world.vm.start_error = HypervisorError("no such luck")
+    with pytest.raises(UnavailableError, match="no such luck"):
+        await world.sandbox.life.start(PATIENCE)
+
+    assert world.sandbox.life.is_waiting
 
 
 async def test_containers_come_and_go_and_the_pod_stays(world: World) -> None:

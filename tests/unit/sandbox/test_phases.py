@@ -47,7 +47,7 @@ def test_a_start_that_succeeded_is_kept_for_the_journal():
     with phases.phase("vm"):
         clock.now += 1.5
 
-    start = phases.record("cold")
+    start = phases.record("cold", 4096)
 
     assert (start.kind, start.total, start.durations) == ("cold", 1.5, {"vm": 1.5})
-    assert start.fact().keys() == {"kind", "at", "total", "durations"}
+    assert start.fact().keys() == {"kind", "at", "total", "durations", "read_bytes"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import pytest
 from sandbox import cleanup
 from sandbox.cgroup_removal import remove_cgroups
 from sandbox.errors import FailedPreconditionError
-from sandbox.resources.hierarchies import Hierarchy, find
+from sandbox.resources import pod_cgroup
+from sandbox.resources.hierarchies import Hierarchy, HostCgroups, find
 from sandbox.resources.pod_cgroup import PodCgroup
 from sandbox.rundir import RunDirectory
 
@@ -79,7 +81,7 @@ def test_a_new_cpuset_gets_the_cpus_of_its_parent(tmp_path: Path):
 def test_it_is_journalled_entered_and_left(tmp_path: Path, directory: RunDirectory):
     home = tmp_path / "system.slice" / "c.service"
     home.mkdir(parents=True)
-    cgroup = PodCgroup("pods/one", (Hierarchy(tmp_path),), OWN)
+    cgroup = PodCgroup("pods/one", HostCgroups((Hierarchy(tmp_path),), OWN))
 
     cgroup.enter(directory)
 
@@ -99,12 +101,116 @@ def test_a_cgroup_that_can_not_be_entered_is_left_everywhere(tmp_path: Path, dir
     (tmp_path / "good").mkdir()
     (tmp_path / "bad").write_text("not a directory")
     good = Hierarchy(tmp_path / "good", frozenset({"pids"}))
-    cgroup = PodCgroup("one", (good, Hierarchy(tmp_path / "bad", frozenset({"cpu"}))), OWN)
+    cgroup = PodCgroup("one", HostCgroups((good, Hierarchy(tmp_path / "bad", frozenset({"cpu"}))), OWN))
 
     with pytest.raises(FailedPreconditionError, match=r"the pod's cgroup .*/bad/one: Not a directory"):
         cgroup.enter(directory)
 
     assert (tmp_path / "good" / "cgroup.procs").read_text() == str(os.getpid())
+
+
+def _files(root: Path) -> dict[str, str]:
+    """What was written to which file of a fake hierarchy."""
+    return {str(path.relative_to(root)): path.read_text() for path in root.rglob("*") if path.is_file()}
+
+
+def test_vcpus_are_in_the_pods_cgroup_and_all_else_is_overhead(tmp_path: Path, directory: RunDirectory):
+    tree = tmp_path / "cpu"
+    cgroup = PodCgroup.split("pods/one", "kata_overhead/one", HostCgroups((Hierarchy(tree, frozenset({"cpu"})),), OWN))
+    tree.mkdir()
+
+    cgroup.enter(directory)
+    cgroup.place_vcpus(os.getpid(), [threading.get_native_id(), 1])
+
+    assert cgroup.has_vcpus_apart
+    assert _files(tree) == {
+        "kata_overhead/one/cgroup.procs": str(os.getpid()),
+        # Process 1 is no thread of this one, whoever says so.
+        "pods/one/tasks": str(threading.get_native_id()),
+    }
+    journal = json.loads((directory.path / "state.json").read_text())
+    assert journal["cgroups"] == [str(tree / "kata_overhead/one"), str(tree / "pods/one")]
+
+
+def test_both_cgroups_are_removed(tmp_path: Path, directory: RunDirectory, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pod_cgroup, "LEAVE_TIMEOUT", 0)
+    tree = tmp_path / "cpu"
+    tree.mkdir()
+    cgroup = PodCgroup.split("pods/one", "kata_overhead/one", HostCgroups((Hierarchy(tree, frozenset({"cpu"})),), OWN))
+    cgroup.enter(directory)
+    (tree / "kata_overhead/one/cgroup.procs").unlink()
+
+    cgroup.leave()
+
+    assert not (tree / "kata_overhead/one").exists()
+    assert not (tree / "pods/one").exists()
+
+
+def test_parents_that_were_made_for_the_pod_go_with_it_unless_they_are_used(
+    tmp_path: Path, directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(pod_cgroup, "LEAVE_TIMEOUT", 0)
+    tree = tmp_path / "cpu"
+    (tree / "kubepods").mkdir(parents=True)
+    (tree / "kata_overhead" / "another").mkdir(parents=True)
+    host = HostCgroups((Hierarchy(tree, frozenset({"cpu"})),), OWN)
+    cgroup = PodCgroup.split("kubepods/burstable/one", "kata_overhead/one", host)
+    cgroup.enter(directory)
+    (tree / "kata_overhead/one/cgroup.procs").unlink()
+
+    cgroup.leave()
+
+    assert (tree / "kubepods").exists()
+    assert not (tree / "kubepods" / "burstable").exists()
+    assert [path.name for path in (tree / "kata_overhead").iterdir()] == ["another"]
+
+
+def test_delete_removes_parents_that_were_made_and_are_empty(tmp_path: Path, directory: RunDirectory):
+    (tmp_path / "made" / "leaf").mkdir(parents=True)
+    (tmp_path / "used" / "other").mkdir(parents=True)
+    directory.record("cgroups", [str(tmp_path / "made" / "leaf")])
+    directory.record("cgroup_parents", [str(tmp_path / "made"), str(tmp_path / "used")])
+    directory.release()
+
+    cleanup.clean(directory.path)
+
+    assert not (tmp_path / "made").exists()
+    assert (tmp_path / "used").exists()
+
+
+def test_a_parent_that_goes_while_a_cgroup_is_made_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    hierarchy, gone = Hierarchy(tmp_path), []
+    make = Hierarchy._make
+
+    def vanishing(self: Hierarchy, place: Path) -> None:
+        make(self, place)
+        if not gone:
+            gone.append(place)
+            place.rmdir()
+
+    monkeypatch.setattr(Hierarchy, "_make", vanishing)
+
+    assert hierarchy.make("parent/leaf").is_dir()
+
+
+def test_version_2_has_no_threads_apart_so_all_is_in_the_pods_cgroup(tmp_path: Path, directory: RunDirectory):
+    cgroup = PodCgroup.split("pods/one", "kata_overhead/one", HostCgroups((Hierarchy(tmp_path / "cg"),), OWN))
+    (tmp_path / "cg").mkdir()
+
+    cgroup.enter(directory)
+
+    assert not cgroup.has_vcpus_apart
+    assert _files(tmp_path / "cg") == {"pods/one/cgroup.procs": str(os.getpid())}
+
+
+def test_a_helper_that_was_born_elsewhere_is_taken_in(tmp_path: Path, directory: RunDirectory):
+    cgroup = PodCgroup("pods/one", HostCgroups((Hierarchy(tmp_path / "cg"),), OWN))
+    (tmp_path / "cg").mkdir()
+    cgroup.enter(directory)
+
+    cgroup.adopt(4242)
+
+    assert _files(tmp_path / "cg") == {"pods/one/cgroup.procs": "4242"}
 
 
 def test_removal_is_idempotent_and_bounded(tmp_path: Path):

@@ -12,7 +12,11 @@ from protos.gen.grpc import (
     MemoryStats,
     NetworkStats,
     PidsStats,
+    Pressure,
+    PressureLine,
+    RdmaDevice,
     StatsContainerResponse,
+    UnifiedStats,
 )
 from sandbox.pod_stats import total
 
@@ -69,3 +73,25 @@ def test_what_nobody_tells_is_absent() -> None:
     cgroup = total([only_cpu, only_cpu]).cgroup_stats
     assert cgroup is not None
     assert cgroup.memory_stats is None
+
+
+def _beside(scale: int) -> StatsContainerResponse:
+    unified = UnifiedStats(
+        cpu_pressure=Pressure(some=PressureLine(avg10=scale)),
+        rdma_limit=[RdmaDevice(name="mlx5_0", hca_handles=scale, hca_objects=(1 << 32) - 1)],
+        hugetlb_limits={"2MB": scale},
+    )
+    return StatsContainerResponse(cgroup_stats=CgroupStats(unified=unified))
+
+
+def test_pressure_is_told_of_one_container_and_does_not_add_up() -> None:
+    one, two = total([_beside(1)]).cgroup_stats, total([_beside(1), _beside(2)]).cgroup_stats
+
+    assert one is not None
+    assert one.unified is not None
+    assert one.unified.cpu_pressure == Pressure(some=PressureLine(avg10=1))
+    assert two is not None
+    assert two.unified is not None
+    assert two.unified.cpu_pressure is None
+    assert two.unified.rdma_limit == [RdmaDevice(name="mlx5_0", hca_handles=3, hca_objects=(1 << 32) - 1)]
+    assert two.unified.hugetlb_limits == {"2MB": 3}

@@ -11,6 +11,7 @@ import pytest
 import config
 from hypervisor.devices import NinepFs, SharedFs
 from protos.gen import grpc as agent_pb
+from sandbox.errors import FailedPreconditionError
 from sandbox.sharing.copying import CopyShare
 from sandbox.sharing.directory import DirectoryShare, SharedDirectory
 from sandbox.sharing.plan import plan_sharing
@@ -28,7 +29,8 @@ def planned(tmp_path: Path):
     def plan(text: str) -> SharingPlan:
         file = tmp_path / "configuration.toml"
         file.write_text(f"[hypervisor.qemu]\n{text}\n")
-        return plan_sharing(config.load(file).hypervisor, RUN_DIR)
+        settings = config.load(file)
+        return plan_sharing(settings.hypervisor, RUN_DIR, settings.runtime.sandbox_bind_mounts)
 
     return plan
 
@@ -89,6 +91,20 @@ async def test_none_is_no_device(planned):
     plan = planned("shared_fs = 'none'")
     assert plan.device is None
     assert isinstance(plan.make(lambda pid: None), CopyShare)
+
+
+@pytest.mark.parametrize("way", ["virtio-fs", "virtio-9p"])
+def test_what_every_sandbox_has_is_an_entry_of_the_directory(planned, way: str):
+    plan = planned(f"shared_fs = '{way}'\n[runtime]\nsandbox_bind_mounts = ['/opt/hooks', '/srv/log:rw']")
+    assert plan.always == (
+        ShareEntry("sandbox-mounts/hooks", "/opt/hooks", ("ro",), recursive=True),
+        ShareEntry("sandbox-mounts/log", "/srv/log", (), recursive=True),
+    )
+
+
+def test_where_nothing_is_shared_nothing_can_be_bound(planned):
+    with pytest.raises(FailedPreconditionError, match=r'sandbox_bind_mounts: with shared_fs = "none"'):
+        planned("shared_fs = 'none'\n[runtime]\nsandbox_bind_mounts = ['/opt/hooks']")
 
 
 @pytest.mark.anyio

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import anyio
 import pytest
@@ -14,7 +16,9 @@ from hypervisor.vm import VmSpec
 from protos.gen import grpc as pb
 from sandbox.errors import FailedPreconditionError, SandboxError, UnavailableError
 from sandbox.oci import Cpu, HugepageLimit, Memory, Resources
+from sandbox.resources import pod_cgroup
 from sandbox.resources.demand import Range, changed
+from sandbox.resources.hierarchies import Hierarchy, HostCgroups
 from sandbox.sizing import HostSize, Limits, VmSize
 from tests.fakes.world import World
 
@@ -230,3 +234,42 @@ def test_virtio_mem_has_whole_memory_blocks_only(tmp_path):
     assert spec.virtio_mem_mib == 384
     assert replace(spec, max_memory_mib=0).virtio_mem_mib == 0
     assert replace(spec, virtio_mem=False).virtio_mem_mib == 0
+
+
+async def test_the_threads_of_vcpus_are_told_and_told_again_when_there_are_more(world: World):
+    world.vm.monitor.answers["query-cpus-fast"] = [{"thread-id": 7}, {"thread-id": 7}]
+    await pod(world)
+    told: list[list[int]] = []
+    await world.sandbox.pod.require_machine().sizer.follow_vcpus(told.append)
+
+    world.vm.monitor.answers["query-cpus-fast"].append({"thread-id": 9})
+    await member(world, "a", memory_mib=128)
+    await member(world, "b", cpus=1)
+
+    assert told == [[7], [7, 9]]
+
+
+async def test_a_pod_is_started_where_cgroups_can_not_be_made(world: World, tmp_path: Path):
+    blocked = tmp_path / "file"
+    blocked.write_text("no directory")
+    world.host_cgroups = HostCgroups((Hierarchy(blocked, frozenset({"cpu"})),), "1:cpu:/\n")
+
+    await pod(world)
+
+    assert world.sandbox.pod.cgroup is None
+
+
+async def test_vcpu_threads_are_placed_in_the_pods_cgroup(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(pod_cgroup, "LEAVE_TIMEOUT", 0)
+    placed: list[list[int]] = []
+    monkeypatch.setattr(pod_cgroup.PodCgroup, "place_vcpus", lambda _, __, threads: placed.append(threads))
+    world.vm.monitor.answers["query-cpus-fast"] = [{"thread-id": 7}]
+    (tmp_path / "cpu").mkdir()
+    world.host_cgroups = HostCgroups((Hierarchy(tmp_path / "cpu", frozenset({"cpu"})),), "1:cpu:/\n")
+
+    await pod(world)
+
+    assert placed == [[7]]
+    assert (tmp_path / "cpu" / "kata_overhead" / "c1" / "cgroup.procs").read_text() == str(os.getpid())

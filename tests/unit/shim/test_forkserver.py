@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from shim.forkserver import client, inheritance
 from shim.forkserver.fingerprint import fingerprint, loaded_files
-from shim.forkserver.server import MAX_REQUEST, PATIENCE, RequestError, parse
+from shim.forkserver.server import LINGER, MAX_REQUEST, PATIENCE, RequestError, parse
 from tests.harness.waiting import eventually
 
 _PROJECT = Path(__file__).resolve().parents[3]
@@ -34,10 +34,12 @@ listener = server.claim()
 told = open({told!r}, "w")
 print("claimed" if listener else "taken", file=told, flush=True)
 if listener:
-    request = server.ForkServer(
+    forks = server.ForkServer(
         listener, serves=inheritance.shares_namespaces, is_current=lambda: not os.path.exists({stale!r}),
         prepare=lambda request: None,
-    ).run()
+    )
+    forks.adopt({first})
+    request = forks.run()
     if request:
         inheritance.arrange(request.environment, request.listener, request.log, request.bundle)
         told = [request.arguments, dict(os.environ), os.getcwd(), os.listdir("/proc/self/fd")]
@@ -125,9 +127,9 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     server.wait()
 
 
-def _serve(directory: Path) -> subprocess.Popen[bytes]:
+def _serve(directory: Path, first: int = 2**22 + 1) -> subprocess.Popen[bytes]:
     told = directory / f"told-{time.monotonic_ns()}"
-    text = _SERVER.format(root=str(_PROJECT), told=str(told), stale=str(directory / "stale"))
+    text = _SERVER.format(root=str(_PROJECT), told=str(told), stale=str(directory / "stale"), first=first)
     server = subprocess.Popen([sys.executable, "-c", text])
     eventually(lambda: told.exists() and told.read_text(), "the server has claimed its name, or not")
     return server
@@ -242,3 +244,19 @@ def test_the_server_outlives_its_daemons_by_a_moment_only(node: Path) -> None:
     _end(_ask(node, "a"))
 
     eventually(lambda: not _is_served(), "the server has left")
+
+
+def test_the_server_stays_for_a_daemon_that_had_to_do_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(client.SWITCH, f"test-{os.getpid()}-{time.monotonic_ns()}")
+    first = subprocess.Popen(["sleep", "100000"])
+    server = _serve(tmp_path, first.pid)
+    eventually(lambda: _is_served() or None, "the server listens")
+
+    with pytest.raises(subprocess.TimeoutExpired):
+        server.wait(2 * LINGER)
+
+    first.kill()
+    first.wait()
+    assert server.wait(30) == 0

@@ -80,3 +80,18 @@ async def test_the_first_reason_counts_and_ends_it_at_once() -> None:
 
     with anyio.fail_after(1):
         assert await lifetime.wait() == "first"
+
+
+async def test_a_sandbox_that_waits_for_its_start_has_as_long_as_a_first_container(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lifetime_module, "EMPTIED_TIMEOUT", 0.01)
+    lifetime = Lifetime(lambda: True, 0.3)
+    started = time.monotonic()
+    lifetime.touch()
+    lifetime.await_start()
+
+    with anyio.fail_after(5):
+        await lifetime.wait()
+
+    assert time.monotonic() - started >= 0.3

@@ -16,8 +16,12 @@ from protos.gen.grpc import (
     MemoryStats,
     NetworkStats,
     PidsStats,
+    Pressure,
+    PressureLine,
+    RdmaDevice,
     StatsContainerResponse,
     ThrottlingData,
+    UnifiedStats,
 )
 from protos.gen.io.containerd.cgroups import v1 as v1_pb
 from protos.gen.io.containerd.cgroups import v2 as v2_pb
@@ -99,7 +103,6 @@ def test_version_2_has_what_cri_reads(guest: dict[str, int]) -> None:
     memory = metrics.memory
     assert memory is not None
     assert (memory.usage, memory.usage_limit, memory.max_usage) == (100, 1 << 30, 200)
-    assert (memory.swap_usage, memory.swap_limit, memory.swap_max_usage) == (5, 8, 6)
     assert (memory.anon, memory.file, memory.inactive_file) == (40, 41, 42)
     assert (memory.pgfault, memory.pgmajfault) == (43, 44)
 
@@ -120,7 +123,6 @@ def test_version_1_has_what_cri_reads(guest: dict[str, int]) -> None:
     memory = metrics.memory
     assert memory is not None
     assert memory.usage == v1_pb.MemoryEntry(limit=1 << 30, usage=100, max=200, failcnt=3)
-    assert memory.swap == v1_pb.MemoryEntry(limit=8, usage=5, max=6, failcnt=7)
     assert memory.kernel == v1_pb.MemoryEntry(limit=24, usage=21, max=22, failcnt=23)
     assert (memory.total_rss, memory.total_cache, memory.total_inactive_file) == (40, 41, 42)
     assert (memory.total_pg_fault, memory.total_pg_maj_fault) == (43, 44)
@@ -219,3 +221,85 @@ def test_an_agent_that_tells_no_kills_is_not_taken_for_one_that_counted_none() -
     stats = StatsContainerResponse(cgroup_stats=CgroupStats(memory_stats=MemoryStats(stats={"anon": 1})))
     assert v1.metrics(stats).memory_oom_control is None
     assert v2.metrics(stats).memory_events is None
+
+
+def _swap(memory_stat: dict[str, int], memory: tuple[int, int], swap: tuple[int, int], ours: bool = False):
+    """Both messages' memory, of (usage, limit) of memory and of swap."""
+    data = MemoryStats(
+        usage=MemoryData(usage=memory[0], limit=memory[1]),
+        swap_usage=MemoryData(usage=swap[0], limit=swap[1]),
+        stats=memory_stat,
+    )
+    cgroup = CgroupStats(memory_stats=data, unified=UnifiedStats() if ours else None)
+    stats = StatsContainerResponse(cgroup_stats=cgroup)
+    first, second = v1.metrics(stats).memory, v2.metrics(stats).memory
+    assert first is not None
+    assert first.swap is not None
+    assert second is not None
+    return (first.swap.usage, first.swap.limit), (second.swap_usage, second.swap_limit)
+
+
+def test_swap_counts_with_memory_in_version_1_and_alone_in_version_2() -> None:
+    assert _swap({"anon": 1}, (100, 1000), (5, 50)) == ((105, 1050), (5, 50))
+    assert _swap({"anon": 1}, (100, UNLIMITED), (5, 50)) == ((105, UNLIMITED), (5, 50))
+    assert _swap({"rss": 1}, (100, 1000), (105, 1050)) == ((105, 1050), (5, 50))
+    assert _swap({"rss": 1}, (100, 1000), (105, UNLIMITED)) == ((105, UNLIMITED), (5, UNLIMITED))
+
+
+def test_a_swap_limit_of_nothing_is_one_if_our_agent_tells_it() -> None:
+    assert _swap({"anon": 1}, (100, 1000), (0, 0), ours=True) == ((100, 1000), (0, 0))
+    assert _swap({"anon": 1}, (100, 1000), (0, 0))[1] == (0, UNLIMITED)
+
+
+def _unified_guest() -> StatsContainerResponse:
+    stats = _stats(_V2_GUEST | {"sock": 4096, "workingset_refault_anon": 2, "workingset_refault_file": 3})
+    assert stats.cgroup_stats is not None
+    line = PressureLine(avg10=1234, avg60=50, avg300=1, total=77)
+    stats.cgroup_stats.unified = UnifiedStats(
+        cpu_pressure=Pressure(some=line),
+        memory_pressure=Pressure(some=PressureLine(), full=line),
+        io_pressure=Pressure(full=line),
+        rdma_current=[RdmaDevice(name="mlx5_0", hca_handles=1, hca_objects=2)],
+        rdma_limit=[RdmaDevice(name="mlx5_0", hca_handles=3, hca_objects=(1 << 32) - 1)],
+        nr_bursts=8,
+        burst_usec=9,
+        hugetlb_limits={"2MB": UNLIMITED},
+    )
+    return stats
+
+
+def test_version_2_has_every_field_that_our_guest_counts() -> None:
+    metrics = v2.metrics(_unified_guest())
+
+    data = v2_pb.PsiData(avg10=12.34, avg60=0.5, avg300=0.01, total=77)
+    assert metrics.cpu is not None
+    assert metrics.cpu.psi == v2_pb.PsiStats(some=data)
+    assert (metrics.cpu.nr_bursts, metrics.cpu.burst_usec) == (8, 9)
+    assert metrics.memory is not None
+    assert metrics.memory.psi == v2_pb.PsiStats(some=v2_pb.PsiData(), full=data)
+    assert metrics.memory.workingset_refault == 5
+    assert metrics.io is not None
+    assert metrics.io.psi == v2_pb.PsiStats(full=data)
+    assert metrics.rdma is not None
+    assert metrics.rdma.current == [v2_pb.RdmaEntry(device="mlx5_0", hca_handles=1, hca_objects=2)]
+    assert metrics.rdma.limit[0].hca_objects == (1 << 32) - 1
+    assert metrics.hugetlb[0].max == UNLIMITED
+
+
+def test_version_1_has_what_it_has_a_place_for() -> None:
+    metrics = v1.metrics(_unified_guest())
+
+    assert metrics.rdma is not None
+    assert metrics.rdma.current == [v1_pb.RdmaEntry(device="mlx5_0", hca_handles=1, hca_objects=2)]
+    assert metrics.memory is not None
+    assert metrics.memory.kernel_tcp == v1_pb.MemoryEntry(limit=UNLIMITED, usage=4096)
+
+
+def test_an_agent_without_our_field_is_no_error_and_nothing_is_made_up() -> None:
+    one, two = v1.metrics(_stats(_V2_GUEST)), v2.metrics(_stats(_V2_GUEST))
+
+    assert one.rdma is two.rdma is None
+    assert two.cpu is not None
+    assert two.memory is not None
+    assert two.io is not None
+    assert two.cpu.psi is two.memory.psi is two.io.psi is None

@@ -22,6 +22,7 @@ from protos.gen.containerd.task import v2
 from protos.gen.io.containerd.cgroups import v1 as cgroups_v1
 from protos.gen.io.containerd.cgroups import v2 as cgroups_v2
 from protos.gen.runtime.v1 import DnsConfig, LinuxPodSandboxConfig, PodSandboxConfig
+from protos.gen.wellknown import Any as Any_
 from sandbox.errors import UnavailableError
 from sandbox.interface import SandboxIdentity
 from shim.lifetime import Lifetime
@@ -76,14 +77,14 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 @asynccontextmanager
-async def _world(root: Path) -> AsyncIterator[World]:
+async def _world(root: Path, idle_timeout: float = 60.0) -> AsyncIterator[World]:
     path = root / "shim.sock"
     identity = SandboxIdentity(ID, "ns", "/c.sock", path)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(os.fspath(path))
     listener.listen()
     async with FakePod(identity, open_stdio=StdioOpener("ns"), publish=lambda _: None) as pod:
-        lifetime = Lifetime(lambda: pod.is_empty)
+        lifetime = Lifetime(lambda: pod.is_empty or pod.life.is_waiting, idle_timeout)
         services = [TaskService(pod, lifetime), SandboxService(pod, lifetime, ID)]
         async with Server(services, MessageCodec()) as server:
             await server.listen(listener)
@@ -202,6 +203,47 @@ async def test_metrics_are_of_the_hosts_kind(world: World) -> None:
         assert v1_cpu.usage.total == 9_000_000
 
 
+async def test_an_update_reaches_the_pod_with_its_limits_and_annotations(world: World) -> None:
+    await world.running()
+    limits = Any_(type_url=anys.LINUX_RESOURCES_URL, value=b'{"memory":{"limit":1}}')
+
+    await world.client.update_sandbox(v1.UpdateSandboxRequest(sandbox_id=ID, resources=limits, annotations={"a": "b"}))
+
+    assert world.pod.life.resources == b'{"memory":{"limit":1}}'
+    assert world.pod.life.annotations == {"a": "b"}
+    await world.client.update_sandbox(v1.UpdateSandboxRequest(sandbox_id=ID))
+    assert world.pod.life.resources is None
+
+
+async def test_resources_of_another_type_are_refused(world: World) -> None:
+    await world.running()
+    request = v1.UpdateSandboxRequest(sandbox_id=ID, resources=Any_(type_url="windows", value=b"{}"))
+
+    assert "windows" in await _fails(Status.INVALID_ARGUMENT, world.client.update_sandbox(request))
+
+
+async def test_a_sandbox_that_is_never_started_does_not_keep_its_shim(tmp_path: Path) -> None:
+    async with _world(tmp_path, 0.5) as world:
+        await world.create()
+        world.pod.life.fail_next = UnavailableError("no memory")
+        await _fails(Status.UNAVAILABLE, world.start())
+        since = anyio.current_time()
+
+        assert await world.lifetime.wait() == "no container for 0.5 s"
+        assert anyio.current_time() - since >= 0.4
+
+
+async def test_a_sandbox_that_was_stopped_keeps_its_shim_until_it_is_shut_down(tmp_path: Path) -> None:
+    async with _world(tmp_path, 0.05) as world:
+        await world.running()
+        await world.stop()
+
+        with anyio.move_on_after(0.3) as scope:
+            await world.lifetime.wait()
+
+    assert scope.cancelled_caught
+
+
 async def test_the_request_reaches_the_pod(world: World) -> None:
     config = PodSandboxConfig(
         hostname="web",
@@ -243,6 +285,7 @@ async def test_nothing_can_be_asked_of_a_sandbox_that_was_not_created(world: Wor
         world.wait(),
         client.ping_sandbox(v1.PingRequest(sandbox_id=ID)),
         client.sandbox_metrics(v1.SandboxMetricsRequest(sandbox_id=ID)),
+        client.update_sandbox(v1.UpdateSandboxRequest(sandbox_id=ID)),
     ):
         await _fails(Status.NOT_FOUND, call)
 

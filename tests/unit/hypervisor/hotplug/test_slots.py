@@ -14,14 +14,24 @@ def test_a_slot_has_qemus_name_and_address_and_the_guests_path():
     assert slot.properties == {"bus": "pci-bridge-1", "addr": "0x1a"}
 
 
-def test_slots_are_given_out_once_lowest_first_and_again_when_given_back():
+def test_slots_are_given_out_once_lowest_first():
     slots = PciSlots(1)
     first, second = slots.take("disk a"), slots.take("disk b")
     assert (first, second) == (PciSlot(0, 1), PciSlot(0, 2))
-    slots.give_back(first)
-    slots.give_back(first)
-    assert slots.take("disk c") == first
-    assert slots.taken == {first: "disk c", second: "disk b"}
+    assert slots.taken == {first: "disk a", second: "disk b"}
+
+
+def test_a_slot_rests_until_every_other_was_used_then_the_one_freed_first_comes_first():
+    slots = PciSlots(1)
+    first, second, third = (slots.take(f"disk {number}") for number in range(3))
+    for slot in (second, first, first):
+        slots.give_back(slot)
+    assert [slots.take("disk") for _ in range(3, LAST_SLOT)] == [PciSlot(0, number) for number in range(4, 32)]
+    assert [slots.take("disk"), slots.take("disk")] == [second, first]
+    with pytest.raises(HypervisorError, match="no free PCI slot for disk 34"):
+        slots.take("disk 34")
+    slots.give_back(third)
+    assert slots.take("disk 34") == third
 
 
 def test_the_next_bridge_is_used_when_one_is_full_and_then_there_is_none():

@@ -78,7 +78,7 @@ def worker(monkeypatch):
     made = FakeWorker()
 
     @asynccontextmanager
-    async def working(namespace):
+    async def working(namespace, started=None):
         yield made
 
     class Namespace:
@@ -164,6 +164,22 @@ async def test_an_interface_that_comes_later_is_plugged_in_and_told(pod, worker,
     assert worker.attached == ["eth0", "eth1"]
     assert guest.told == ["eth1 ['10.1.0.2'] 1500", "routes ['10.0.0.1']"]
     assert sorted(hotplug.slots.taken.values()) == ["nic2", "nic3"]
+
+
+async def test_a_link_that_has_become_another_is_plugged_in_anew_once_it_is_free(pod, worker, hotplug):
+    guest = FakeGuest()
+    await attached(pod, guest, hotplug)
+    taken = Link(2, "eth0", 1, 1, 1500, "02:00:00:00:00:22", qdiscs="ingress")
+    scans = iter([taken, Link(2, "eth0", 1, 1, 1500, taken.mac)])
+
+    async def scan():
+        return Scan((next(scans),), FIRST.addresses, FIRST.routes)
+
+    worker.scan = scan
+    await following.update(pod, hotplug, guest)
+
+    assert (worker.detached, worker.attached) == (["eth0"], ["eth0", "eth0"])
+    assert [each.endpoint.mac for each in pod.carried.values()] == [taken.mac]
 
 
 async def test_a_new_size_goes_to_the_tap_and_the_guest(pod, worker, hotplug):

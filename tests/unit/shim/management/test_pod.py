@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -119,9 +120,40 @@ async def test_the_overhead_is_what_the_containers_do_not_use(managed: World, us
 
     told = int(only((await metrics(managed))[overhead.NAME]))
 
-    held = overhead.resident(os.getpid())
+    held = overhead.proportional(os.getpid())
     assert 0 <= told <= max(0, held - used) + (16 << 20)
     assert (told == 0) == (used > held)
+
+
+async def test_the_time_of_vcpus_is_no_overhead(managed: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await managed.single()
+    managed.vm.monitor.answers["query-cpus-fast"] = [{"thread-id": 7}]
+    spent = {str(os.getpid()): 500, f"{managed.vm.pid}/task/7": 300}
+    monkeypatch.setattr(overhead, "ticks", lambda task: spent.get(task, 0))
+
+    told = only((await metrics(managed))[overhead.CPU_NAME])
+
+    assert float(told) == 200 / os.sysconf("SC_CLK_TCK")
+
+
+async def test_a_qemu_that_does_not_tell_its_threads_costs_that_metric_only(managed: World) -> None:
+    await managed.single()
+    managed.vm.monitor.errors["query-cpus-fast"] = "no"
+
+    told = await metrics(managed)
+
+    assert overhead.CPU_NAME not in told
+    assert "kata_shim_threads" in told
+
+
+def test_the_kernels_numbers_are_read_and_who_is_gone_has_none(tmp_path: Path) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "stat").write_text("7 (a ) b) S 1 1 1 0 -1 4194304 1 2 3 4 50 60 7 8 20 0\n")
+    (tmp_path / "7" / "smaps_rollup").write_text("0-1 ---p 0 00:00 0 [rollup]\nRss: 9 kB\nPss: 4 kB\n")
+
+    assert overhead.ticks("7", tmp_path) == 110
+    assert overhead.proportional(7, tmp_path) == 4096
+    assert overhead.ticks("8", tmp_path) == overhead.proportional(8, tmp_path) == 0
 
 
 async def test_no_overhead_is_told_where_the_guest_does_not_tell_its_part(managed: World) -> None:

@@ -277,7 +277,7 @@ default_message_pool.register_message("containerd.runtime.sandbox.v1", "StopSand
 @dataclass(eq=False, repr=False)
 class UpdateSandboxRequest(betterproto2.Message):
     """
-    Names new resources for a sandbox. No method takes it yet.
+    Names new resources and annotations for a sandbox.
     """
 
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
@@ -295,7 +295,7 @@ default_message_pool.register_message("containerd.runtime.sandbox.v1", "UpdateSa
 @dataclass(eq=False, repr=False)
 class UpdateSandboxResponse(betterproto2.Message):
     """
-    Belongs to UpdateSandboxRequest.
+    The sandbox has them.
     """
 
     pass
@@ -497,6 +497,27 @@ class SandboxStub(betterproto2_grpclib.ServiceStub):
             metadata=metadata,
         )
 
+    async def update_sandbox(
+        self,
+        message: "UpdateSandboxRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "UpdateSandboxResponse":
+        """
+        containerd declares the messages and no method; this is the name that they imply.
+        """
+
+        return await self._unary_unary(
+            "/containerd.runtime.sandbox.v1.Sandbox/UpdateSandbox",
+            message,
+            UpdateSandboxResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
 
 from ..... import wellknown as ____wellknown__
 from .... import types as ___types__
@@ -540,6 +561,13 @@ class SandboxBase(betterproto2_grpclib.ServiceBase):
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def sandbox_metrics(self, message: "SandboxMetricsRequest") -> "SandboxMetricsResponse":
+
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+
+    async def update_sandbox(self, message: "UpdateSandboxRequest") -> "UpdateSandboxResponse":
+        """
+        containerd declares the messages and no method; this is the name that they imply.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
@@ -611,6 +639,14 @@ class SandboxBase(betterproto2_grpclib.ServiceBase):
         response = await self.sandbox_metrics(request)
         await stream.send_message(response)
 
+    async def __rpc_update_sandbox(
+        self, stream: "grpclib.server.Stream[UpdateSandboxRequest, UpdateSandboxResponse]"
+    ) -> None:
+        request = await stream.recv_message()
+        assert request is not None
+        response = await self.update_sandbox(request)
+        await stream.send_message(response)
+
     def __mapping__(self) -> "dict[str, grpclib.const.Handler]":
         return {
             "/containerd.runtime.sandbox.v1.Sandbox/CreateSandbox": grpclib.const.Handler(
@@ -666,5 +702,11 @@ class SandboxBase(betterproto2_grpclib.ServiceBase):
                 grpclib.const.Cardinality.UNARY_UNARY,
                 SandboxMetricsRequest,
                 SandboxMetricsResponse,
+            ),
+            "/containerd.runtime.sandbox.v1.Sandbox/UpdateSandbox": grpclib.const.Handler(
+                self.__rpc_update_sandbox,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                UpdateSandboxRequest,
+                UpdateSandboxResponse,
             ),
         }

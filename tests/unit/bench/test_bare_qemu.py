@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from bench.bare_qemu import boot, floor_command
@@ -28,6 +30,14 @@ def test_helpers_and_network_are_dropped_with_their_back_ends():
     words = floor_command(COMMAND, 7)
 
     assert not any(part in word for word in words for part in ("vhost-user", "id=fs0", "tap", "virtio-net", "net0"))
+
+
+def test_virtio_fs_stays_if_there_is_another_daemon_for_it():
+    words = floor_command(COMMAND, 7, Path("/b/fs"))
+
+    assert "socket,id=fs0,path=/b/fs" in words
+    assert "vhost-user-fs-pci,chardev=fs0,tag=kataShared" in words
+    assert not any(part in word for word in words for part in ("tap", "virtio-net"))
 
 
 def test_the_guest_stays_the_same():
