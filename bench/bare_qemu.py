@@ -95,6 +95,15 @@ def launched(command: Sequence[str], log: Path, fds: Sequence[int]) -> Iterator[
         child.wait()
 
 
+@contextmanager
+def listening(path: Path) -> Iterator[socket.socket]:
+    """A UNIX socket for QEMU or virtiofsd to take clients from."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        yield listener
+
+
 def boot(command: Sequence[str], directory: Path, timeout: float = 120.0) -> float:
     """Boot the guest of a sandbox' `command` until its agent answers, and end it; seconds from exec to answer.
 
@@ -102,9 +111,7 @@ def boot(command: Sequence[str], directory: Path, timeout: float = 120.0) -> flo
     last words if the agent does not answer in time.
     """
     path, log = directory / "agent", directory / "stderr"
-    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
-        listener.bind(str(path))
-        listener.listen()
+    with listening(path) as listener, socket.socket(socket.AF_UNIX) as client:
         bare = floor_command(command, listener.fileno())
         began = time.perf_counter()
         with launched(bare, log, [listener.fileno()]):

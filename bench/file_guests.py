@@ -10,13 +10,14 @@ import json
 import re
 import socket
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from bench.bare_qemu import command_of, floor_command, launched
+from bench.bare_qemu import command_of, floor_command, launched, listening
+from bench.bare_virtiofsd import share as shared
 from guest.image import cpio
 from hypervisor.hotplug import addresses
 from hypervisor.hotplug.disks import DiskImage, DiskSettings, front_end, node
@@ -103,8 +104,8 @@ def bare(name: str, scratch: Path, directory: Path, disk: Path) -> Iterator[Gues
     """The same without us; `name` is the running pod that it takes after."""
     path = scratch / "agent"
     with ExitStack() as stack:
-        share = stack.enter_context(_share(name, scratch, directory))
-        listener = stack.enter_context(_listening(path))
+        share = stack.enter_context(shared(name, scratch, directory))
+        listener = stack.enter_context(listening(path))
         command = [*floor_command(command_of(name), listener.fileno(), share), *_disk_options(disk)]
         place = command.index("-initrd") + 1
         initrd = scratch / "initrd"
@@ -124,30 +125,3 @@ def _disk_options(disk: Path) -> list[str]:
     place = addresses.pci(PciSlots(1).take("data"))
     device = {"driver": place.front_end, "id": "data-dev", **front_end("data", image, SETTINGS), **place.properties}
     return ["-blockdev", json.dumps(node("data", image, SETTINGS)), "-device", json.dumps(device)]
-
-
-@contextmanager
-def _share(name: str, scratch: Path, directory: Path) -> Iterator[Path]:
-    """A virtiofsd with the pod's flags for another directory; its socket."""
-    path = scratch / "fs"
-    with _listening(path) as listener:
-        command = daemon_command(command_of(name, "virtiofsd"), listener.fileno(), directory)
-        with launched(command, scratch / "virtiofsd.log", [listener.fileno()]):
-            yield path
-
-
-def daemon_command(command: Sequence[str], fd: int, directory: Path) -> list[str]:
-    """The command line of a pod's virtiofsd (either flavour), for another socket and another directory."""
-    words = [re.sub(r"^--fd=\d+$", f"--fd={fd}", word) for word in command]
-    words = [re.sub(r"^((?:--)?(?:source|shared-dir)=).*$", rf"\g<1>{directory}", word) for word in words]
-    if words == list(command):
-        raise ValueError(f"no descriptor and no directory in the command line of virtiofsd: {' '.join(command)}")
-    return words
-
-
-@contextmanager
-def _listening(path: Path) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        listener.listen()
-        yield listener

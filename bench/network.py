@@ -1,29 +1,31 @@
 """TCP into a pod: throughput and round trips, beside the same guest on a bare QEMU with the same tap and redirect.
 
-Both guests run busybox' `nc` behind one interface of virtio-net; what differs is all that the shim adds: a container
-around the server, an agent beside it, virtio-fs, and a daemon on the host that should have no part in it.
+Both guests run busybox' `nc` in a container on virtio-fs, behind one interface of virtio-net; what differs is all that
+the shim adds: cgroups on the host, and a daemon there that should have no part in it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
-from bench.bare_qemu import floor_command
+from agent_client.client import AgentClient
+from bench.bare_qemu import command_of, floor_command, launched, listening
+from bench.bare_virtiofsd import share
 from bench.outcome import Bar, Outcome
 from bench.stats import median
 from bench.subjects import OURS, Context
-from guest.image import cpio
 from hypervisor.hotplug.slots import PciSlots
+from protos.gen import grpc as pb
 from sandbox.network.network import PodNetwork
 from sandbox.network.plan import NetworkPlan
-from tests.harness import processes
+from sandbox.sharing.virtiofs import DRIVER
 from tests.harness.ctr import Ctr
+from tests.harness.live_guest import SHARED, STANDING, Live, process, spec
 from tests.harness.netns import Netns, network_namespace
 from tests.harness.waiting import eventually
 
@@ -38,19 +40,6 @@ _ECHO, _SINK = 5001, 5002
 _CONTAINER = "bench-network"
 _SERVERS = f"nc -ll -p {_ECHO} -e cat & nc -ll -p {_SINK} -e dd of=/dev/null bs=64k 2>/dev/null"
 
-_INIT = """#!/bin/busybox sh
-box=/bin/busybox
-$box mount -t devtmpfs dev /dev
-read -r modules </etc/modules
-$box modprobe -a $modules
-$box mkdir -p /usr/bin
-$box --install -s /usr/bin
-export PATH=/usr/bin
-ip link set eth0 up
-ip addr add {address}/24 dev eth0
-{servers}
-"""
-
 
 async def run(context: Context) -> Outcome:
     """The benchmark; raises `RuntimeError` if a guest does not serve."""
@@ -58,8 +47,8 @@ async def run(context: Context) -> Outcome:
     with network_namespace() as ours, network_namespace() as theirs:
         ours.veth("eth0", "10.216.1.2/24", peer=("10.216.1.1/24",))
         theirs.veth("eth0", "10.216.2.2/24", peer=("10.216.2.1/24",))
-        with _container(ctr, ours) as command:
-            async with _bare(context.scratch("net"), command, theirs):
+        with _container(ctr, ours):
+            async with _bare(context.scratch("net"), context.rootfs().parent, theirs):
                 return await asyncio.to_thread(_measure, context, {OURS: "10.216.1.2", BARE: "10.216.2.2"})
 
 
@@ -127,42 +116,44 @@ def _rate(address: str) -> float:
 
 
 @contextmanager
-def _container(ctr: Ctr, netns: Netns) -> Iterator[list[str]]:
-    """The pod, and the command line of its QEMU."""
+def _container(ctr: Ctr, netns: Netns) -> Iterator[None]:
+    """The pod."""
     ctr.run_detached(_CONTAINER, "sh", "-c", _SERVERS, options=netns.option)
     try:
-        table = processes.process_table().values()
-        qemu = next(one for one in table if "qemu" in one.command and f"guest={_CONTAINER}" in one.command)
-        yield Path(f"/proc/{qemu.pid}/cmdline").read_bytes().decode().split("\0")[:-1]
+        yield
     finally:
         ctr.remove(_CONTAINER)
 
 
 @asynccontextmanager
-async def _bare(directory: Path, command: list[str], netns: Netns) -> AsyncIterator[None]:
-    """The same guest without us: its first program configures the interface and serves."""
+async def _bare(directory: Path, shared: Path, netns: Netns) -> AsyncIterator[None]:
+    """The same guest without us: a few calls of its agent configure the interface and start the container."""
     network = PodNetwork(NetworkPlan(str(netns.path)))
-    with socket.socket(socket.AF_UNIX) as nobody:
-        nobody.bind(str(directory / "agent"))
-        nobody.listen()
-        try:
-            await network.attach()
-            network.place(PciSlots(1))
-            bare = floor_command(command, nobody.fileno())
-            place = bare.index("-initrd") + 1
-            init = _INIT.format(address="10.216.2.2", servers=_SERVERS).encode()
-            initrd = directory / "initrd"
-            initrd.write_bytes(Path(bare[place]).read_bytes() + cpio.archive([cpio.file("init", init, 0o755)]))
-            bare[place] = str(initrd)
-            nics = [word for nic in network.nics for word in nic.arguments()]
-            fds = [nobody.fileno(), *(fd for nic in network.nics for fd in nic.fds)]
-            with (directory / "stderr").open("wb") as errors:
-                qemu = subprocess.Popen([*bare, *nics], stdin=subprocess.DEVNULL, stderr=errors, pass_fds=fds)
-            network.release()
-            try:
-                yield
-            finally:
-                qemu.kill()
-                qemu.wait()
-        finally:
-            network.close()
+    path = directory / "agent"
+    with ExitStack() as stack:
+        stack.callback(network.close)
+        await network.attach()
+        network.place(PciSlots(1))
+        root = stack.enter_context(share(_CONTAINER, directory, shared))
+        listener = stack.enter_context(listening(path))
+        bare = [
+            *floor_command(command_of(_CONTAINER), listener.fileno(), root),
+            *(word for nic in network.nics for word in nic.arguments()),
+        ]
+        fds = [listener.fileno(), *(fd for nic in network.nics for fd in nic.fds)]
+        stack.enter_context(launched(bare, directory / "qemu.log", fds))
+        listener.close()
+        network.release()
+        agent = await AgentClient.connect(f"serial://{path}", timeout=_TIMEOUT)
+        stack.callback(agent.close)
+        await _serve(Live(agent), network)
+        yield
+
+
+async def _serve(guest: Live, network: PodNetwork) -> None:
+    """The sandbox, its interface and its container, in a guest that has none."""
+    storage = pb.Storage(driver=DRIVER, source="kataShared", fstype="virtiofs", mount_point=SHARED)
+    await guest.agent.create_sandbox(sandbox_id="bare", hostname="bare", storages=[storage])
+    await network.configure(guest.agent.network)
+    await guest.agent.create_container(container_id=STANDING, oci=spec(process("sh", "-c", _SERVERS)))
+    await guest.agent.start_container(STANDING)

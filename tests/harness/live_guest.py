@@ -75,7 +75,6 @@ def spec(first: pb.Process, **fields: Any) -> pb.Spec:
 class Live:
     """A running guest with a sandbox."""
 
-    vm: QemuVm
     agent: AgentClient
     _count: int = field(default=0)
 
@@ -209,8 +208,8 @@ async def running(
 
     `sandbox` are arguments of CreateSandbox, `machine` those of `booted_vm`; `files` are executables to write first.
     """
-    async with booted(scratch, **(machine or {})) as (vm, agent):
-        guest = Live(vm, agent)
+    async with booted(scratch, **(machine or {})) as (_, agent):
+        guest = Live(agent)
         await guest.make_root()
         for path, data in (files or {}).items():
             await guest.write(path, data, 0o755)

@@ -7,7 +7,8 @@ import io
 import pytest
 
 from bench import file_reader
-from bench.file_guests import Guest, daemon_command
+from bench.bare_virtiofsd import daemon_command
+from bench.file_guests import Guest
 
 MIB = 1 << 20
 
