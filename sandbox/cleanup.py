@@ -31,8 +31,11 @@ def daemon_alive(run_dir: Path) -> bool:
     return is_owned(run_dir)
 
 
-def clean(run_dir: Path) -> int | None:
-    """Kill the sandbox' processes and remove its socket and run directory; return the VM's pid if it is known."""
+def clean(run_dir: Path, keep: Path | None = None) -> int | None:
+    """Kill the sandbox' processes and remove its socket and run directory; return the VM's pid if it is known.
+
+    A socket at `keep` is somebody else's by now, and stays.
+    """
     journal = read_journal(run_dir)
     processes = journal.get("processes", {})
     if not isinstance(processes, dict):
@@ -41,7 +44,7 @@ def clean(run_dir: Path) -> int | None:
     _undo_network(journal.get("network"))
     _remove_cgroups(journal.get("cgroups"), journal.get("cgroup_parents"))
     socket_path = journal.get("socket")
-    if isinstance(socket_path, str):
+    if isinstance(socket_path, str) and Path(socket_path) != keep:
         Path(socket_path).unlink(missing_ok=True)
     run_hooks = _hooks_left(run_dir)
     remove_run_dir(run_dir)

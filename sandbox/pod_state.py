@@ -24,7 +24,7 @@ from sandbox.phases import StartRecord
 from sandbox.process import Process
 from sandbox.resources import hierarchies
 from sandbox.resources.pod_cgroup import PodCgroup
-from sandbox.rundir import RunDirectory, run_dir_for
+from sandbox.rundir import RunDirectory, is_owned, run_dir_for
 
 
 @dataclass
@@ -68,7 +68,10 @@ class PodState:
         return self._directory
 
     def open_directory(self) -> None:
-        """Make the run directory and lock it; raises `FileExistsError` when another living shim owns it."""
+        """Make the run directory and lock it; raises `FileExistsError` when another living shim owns it.
+
+        What a daemon left that was killed, with nobody to call `delete` for it, is undone first.
+        """
         identity = self.identity
         facts = {
             "sandbox_id": identity.sandbox_id,
@@ -76,6 +79,10 @@ class PodState:
             "socket": str(identity.socket_path),
         }
         path = run_dir_for(identity.containerd_address, identity.namespace, identity.sandbox_id)
+        if path.exists() and not is_owned(path):
+            from sandbox.cleanup import clean
+
+            clean(path, keep=identity.socket_path)
         self._directory = RunDirectory.create(path, facts)
 
     @property

@@ -9,6 +9,8 @@ import subprocess
 import pytest
 
 from sandbox import cleanup, rundir
+from sandbox.interface import SandboxIdentity
+from sandbox.pod_state import PodState
 
 
 @pytest.fixture
@@ -126,3 +128,31 @@ def test_the_living_among_the_journalled_processes(tmp_path, sleeper):
 )
 def test_nothing_lives_in_a_broken_journal(processes):
     assert rundir.living({"processes": processes}) == {}
+
+
+def test_what_a_killed_daemon_left_is_undone_before_its_pod_comes_again(tmp_path, monkeypatch, sleeper):
+    monkeypatch.setattr(rundir, "ROOT", tmp_path)
+    path = rundir.run_dir_for("/run/containerd.sock", "default", "c1")
+    address = tmp_path / "c1.sock"
+    dead = rundir.RunDirectory.create(path, {"socket": str(address)})
+    dead.record_process("qemu", sleeper.pid)
+    (path / "shared" / "c1" / "rootfs").mkdir(parents=True)
+    dead.release()
+    # By now it is the new daemon's.
+    address.touch()
+
+    pod = PodState(
+        SandboxIdentity("c1", "default", "/run/containerd.sock", address),
+        open_stdio=pytest.fail,
+        publish=pytest.fail,
+        load_config=pytest.fail,
+        make_machine=pytest.fail,
+        find_cgroups=pytest.fail,
+    )
+    pod.open_directory()
+
+    assert sleeper.wait(timeout=5) == -9
+    assert not (path / "shared").exists()
+    assert pod.directory.processes() == {"daemon": os.getpid()}
+    assert address.exists()
+    pod.directory.close()
