@@ -28,10 +28,10 @@ UNKNOWN_STATUS = 255
 
 
 class ChildProcess:
-    """A running or ended child. Made by `spawn`; reaped by itself, at once, when it ends."""
+    """A running or ended child. Made by `spawn` and `fork`; reaped by itself, at once, when it ends."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], pidfd: int, stderr: TailReader) -> None:
-        self.pid = popen.pid
+    def __init__(self, pid: int, pidfd: int, stderr: TailReader, popen: subprocess.Popen[bytes] | None = None) -> None:
+        self.pid = pid
         #: Exit status, or minus the signal's number; None while it runs.
         self.returncode: int | None = None
         self._popen = popen
@@ -97,7 +97,9 @@ class ChildProcess:
             pass
 
     def _ended(self, returncode: int) -> None:
-        self.returncode = self._popen.returncode = returncode
+        self.returncode = returncode
+        if self._popen:
+            self._popen.returncode = returncode
         self._loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
         self._stderr.finish()
@@ -165,7 +167,7 @@ def _popen(command: Sequence[str], **settings: Any) -> subprocess.Popen[bytes]:
 
 def _adopt(popen: subprocess.Popen[bytes], stderr: TailReader) -> ChildProcess:
     try:
-        return ChildProcess(popen, os.pidfd_open(popen.pid), stderr)
+        return ChildProcess(popen.pid, os.pidfd_open(popen.pid), stderr, popen)
     except OSError as error:
         popen.kill()
         popen.wait()

@@ -18,6 +18,7 @@ import anyio
 from hypervisor.process import ChildProcess, spawn
 from sandbox.errors import SandboxError, UnavailableError
 from sandbox.network import wire
+from sandbox.network.kernel.library import is_loaded
 from sandbox.network.plan import Endpoint
 from sandbox.network.scan import Scan
 
@@ -26,6 +27,7 @@ REQUEST_TIMEOUT = 20.0
 #: Seconds for a killed worker to be reaped.
 END_TIMEOUT = 2.0
 _PROGRAM = Path(__file__).with_name("worker.py")
+_NAME = "kata-network-worker"
 
 
 class Device:
@@ -55,11 +57,8 @@ class Worker:
         """One in the namespace behind a descriptor, to be ended; raises `HypervisorError` if it can't be started."""
         ours, theirs = socket.socketpair()
         with theirs:
-            fds = (theirs.fileno(), namespace)
-            search_path = ":".join(entry for entry in sys.path if entry.startswith("/"))
-            program = [sys.executable, "-I", "-S", str(_PROGRAM), *map(str, fds), search_path]
             try:
-                child = spawn(program, fds=fds)
+                child = _forked(theirs.fileno(), namespace) if is_loaded() else _spawned(theirs.fileno(), namespace)
             except BaseException:
                 ours.close()
                 raise
@@ -144,6 +143,20 @@ class Worker:
                 raise ConnectionError("it ended")
             data += piece
         return data
+
+
+def _forked(channel: int, namespace: int) -> ChildProcess:
+    """A daemon whose server has loaded the library has but to fork."""
+    from hypervisor.fork import fork
+    from sandbox.network.worker import serve
+
+    return fork(lambda: serve(channel, namespace), name=_NAME, fds=(channel, namespace))
+
+
+def _spawned(channel: int, namespace: int) -> ChildProcess:
+    search_path = ":".join(entry for entry in sys.path if entry.startswith("/"))
+    program = [sys.executable, "-I", "-S", str(_PROGRAM), str(channel), str(namespace), search_path]
+    return spawn(program, fds=(channel, namespace))
 
 
 @asynccontextmanager

@@ -1,4 +1,5 @@
-"""The process that works inside the pod's namespace: `worker.py SOCKET NAMESPACE SEARCH_PATH`, by two descriptors.
+"""The process that works inside the pod's namespace: `worker.py SOCKET NAMESPACE SEARCH_PATH`, by two descriptors, or a
+fork of the daemon.
 
 It answers requests on the socket, one after the other, until the other side closes it. Descriptors go beside an answer.
 The daemon stays outside of the namespace, and stays small: pyroute2 is loaded here, and gone with this process.
@@ -21,13 +22,18 @@ Answer = tuple[dict[str, Any], list[int]]
 
 
 def main(arguments: list[str]) -> None:
-    """Serve until the end of the socket."""
-    channel = socket.socket(fileno=int(arguments[0]))
+    """What the process does that was started for it."""
     sys.path[:0] = [entry for entry in arguments[2].split(":") if entry not in sys.path]
+    serve(int(arguments[0]), int(arguments[1]))
+
+
+def serve(channel_fd: int, namespace: int) -> None:
+    """Serve in the namespace behind a descriptor until the end of the socket."""
     from sandbox.network import wire
     from sandbox.network.entering import enter
 
-    enter(int(arguments[1]))
+    channel = socket.socket(fileno=channel_fd)
+    enter(namespace)
     # After that: its sockets are opened in the namespace that we are in.
     from sandbox.network.kernel.library import load
 

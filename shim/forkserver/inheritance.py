@@ -1,13 +1,12 @@
 """What a daemon takes over from the `start` that asked for it, as the child of that process would have: its namespaces
-(they must be ours), cgroup, limits, file mode mask, environment, working directory and descriptors, and its own name.
+(they must be ours), cgroup, limits, file mode mask, environment, working directory and descriptors.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -15,8 +14,6 @@ from shim.sockets import LISTENER_FD
 
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "uts", "user")
 _CGROUPS = Path("/sys/fs/cgroup")
-#: Place of `arg_start` among the fields of /proc/pid/stat that follow the name (proc(5)).
-_ARG_START = 45
 _LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
 
 
@@ -72,15 +69,3 @@ def arrange(environment: Mapping[str, str], listener: int, log: int, bundle: int
     for source, target in ((null, 0), (null, 1), (log, 2), (listener, LISTENER_FD)):
         os.dup2(source, target)
     os.closerange(LISTENER_FD + 1, os.sysconf("SC_OPEN_MAX"))
-
-
-def rename(arguments: Sequence[str]) -> None:
-    """Have `ps` show `arguments` as this process' command line: they are written over its own, as far as that goes.
-
-    (Elsewhere the kernel would take them from only with CAP_SYS_RESOURCE: prctl(2), PR_SET_MM.)
-    """
-    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-    start, end = (int(field) for field in fields[_ARG_START : _ARG_START + 2])
-    text = b"".join(os.fsencode(argument) + b"\0" for argument in arguments)[: end - start - 1]
-    ctypes.memset(start, 0, end - start)
-    ctypes.memmove(start, text, len(text))

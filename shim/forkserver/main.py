@@ -8,6 +8,8 @@ from importlib import import_module
 from pathlib import Path
 
 import config
+from hypervisor.process_name import rename
+from sandbox.network.kernel import library
 from shim import daemon, frugal, kernel
 from shim.forkserver import client, heap, inheritance, server
 from shim.forkserver.fingerprint import fingerprint, loaded_files
@@ -24,9 +26,13 @@ _MODULES = (
     "anyio.streams.memory",
     "anyio.streams.stapled",
     "encodings.ascii",
+    "hypervisor.fork",
     "json",
     "protos.lean.gen.runtimeoptions_v1",
     "protos.rich",
+    "sandbox.network.kernel.attaching",
+    "sandbox.network.kernel.scanning",
+    "sandbox.network.worker",
     "sandbox.sandbox",
     "shim.app",
     "shim.management.handlers",
@@ -49,7 +55,7 @@ def main(first: int, config_path: str) -> None:
     os.chdir("/")
     _preload()
     _read_configuration(config_path)
-    inheritance.rename([NAME])
+    rename([NAME])
     files = loaded_files(import_roots())
     read = fingerprint(files)
     kernel.give_back_memory_from(daemon.KEPT_MEMORY)
@@ -74,6 +80,8 @@ def _preload() -> None:
     frugal.import_messages()
     for name in _MODULES:
         import_module(name)
+    # What a daemon forks itself for the pod's network runs with it.
+    library.load()
 
 
 def _read_configuration(path: str) -> None:
@@ -90,7 +98,7 @@ def _prepare(request: server.Request) -> None:
     if request.environment.get("SCHED_CORE"):
         kernel.create_sched_core()
     # Before the answer: who looks for the daemon when `start` has returned finds it.
-    inheritance.rename(request.arguments)
+    rename(request.arguments)
 
 
 def _become(request: server.Request) -> None:

@@ -8,6 +8,11 @@ from types import ModuleType
 from typing import Any
 
 
+def is_loaded() -> bool:
+    """Whether this process has it already."""
+    return "pyroute2.iproute.linux" in sys.modules
+
+
 def load() -> tuple[type[Any], type[Exception]]:
     """Its `IPRoute` and its `NetlinkError`."""
     if "pyroute2" not in sys.modules and (spec := PathFinder.find_spec("pyroute2")) is not None:
