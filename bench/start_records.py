@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bench.stats import median
 from sandbox.rundir import ROOT
+from tests.harness.ctr import Ctr
 
 #: The name under which the whole of a start stands beside its phases.
 TOTAL = "total"
@@ -38,3 +40,14 @@ def median_phases(starts: Sequence[Started]) -> dict[str, float]:
     names = dict.fromkeys(name for start in starts for name in start.phases)
     phases = {name: median([start.phases[name] for start in starts if name in start.phases]) for name in names}
     return {**phases, TOTAL: median([start.total for start in starts])}
+
+
+@contextmanager
+def resident(ctr: Ctr) -> Iterator[None]:
+    """A pod that stays while others start and go, as on any node in use: so there is a fork server for them."""
+    name = "resident"
+    ctr.run_detached(name, "sleep", "100000")
+    try:
+        yield
+    finally:
+        ctr.remove(name)

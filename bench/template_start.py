@@ -1,7 +1,8 @@
 """Start of a sandbox from a template beside its cold start, and beside the restore alone.
 
-The clock is the daemon's own, from `Create` to a guest with its sandbox (the journal's `started`). The network is a
-veth in a namespace, as CNI makes it. Each start from a template proves that it is one: `-incoming` in QEMU's arguments.
+Another pod stays all the while, as on a node in use. The clock is the daemon's own, from `Create` to a guest with its
+sandbox (the journal's `started`). The network is a veth in a namespace, as CNI makes it. Each start from a template
+proves that it is one: `-incoming` in QEMU's arguments.
 
 The floor is what no start from a template can do without: memory copied, QEMU up, state read, virtio-fs plugged in, the
 agent's answer, the share mounted. It has no shim, daemon, network or identity; memory and state are those of the very
@@ -19,7 +20,7 @@ from pathlib import Path
 import config
 from agent_client.client import AgentClient
 from bench.outcome import Bar, Outcome
-from bench.start_records import Started, median_phases, started
+from bench.start_records import Started, median_phases, resident, started
 from bench.stats import ratio
 from bench.subjects import OURS, Context
 from hypervisor.accelerator import resolve
@@ -69,7 +70,7 @@ async def run(context: Context) -> Outcome:
 def _measure_starts(context: Context, store: Path) -> dict[str, list[Started]]:
     cold = Ctr(context.bed.socket, context.bed.runtime, configuration=context.bed.configuration)
     cloned = Ctr(context.bed.socket, context.bed.runtime, configuration=_configuration(context, store))
-    with network_namespace() as netns:
+    with network_namespace() as netns, resident(cold):
         netns.veth("eth0", "10.214.8.2/24", peer=("10.214.8.1/24",))
         _start(cloned, "template-first", netns.option, wait_for=store)
         starts: dict[str, list[Started]] = {OURS: [], COLD: []}
