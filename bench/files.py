@@ -6,7 +6,6 @@ guests run at the same time, and read in turns. The clock is the guest's own.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import subprocess
@@ -63,8 +62,8 @@ async def run(context: Context) -> list[Outcome]:
         pod = stack.enter_context(file_guests.pod(ctr, _NAME, data, ours))
         # Its answer says that the pod runs, and so which command lines it has.
         await _rates(KINDS[0], {OURS: pod})
-        bare = stack.enter_context(file_guests.bare(_NAME, context.scratch("bare"), data, theirs))
-        return await _measure(context, {OURS: pod, BARE: bare})
+        async with file_guests.bare(_NAME, context.scratch("bare"), data, theirs) as bare:
+            return await _measure(context, {OURS: pod, BARE: bare})
 
 
 async def _measure(context: Context, guests: dict[str, Guest]) -> list[Outcome]:
@@ -76,7 +75,7 @@ async def _measure(context: Context, guests: dict[str, Guest]) -> list[Outcome]:
             for label, rate in (await _rates(kind, ordered)).items():
                 if index:
                     series[kind.name].setdefault(label, []).append(rate)
-    again = [await asyncio.to_thread(one.seconds, "again", f"{one.share}/file", _MIB) for one in guests.values()]
+    again = [await one.seconds("again", f"{one.share}/file", _MIB) for one in guests.values()]
     return [_outcome(kind, series[kind.name], _MIB / median(again)) for kind in KINDS]
 
 
@@ -86,7 +85,7 @@ async def _rates(kind: Kind, guests: dict[str, Guest]) -> dict[str, float]:
     for way in _WAYS:
         for subject, guest in guests.items():
             path = f"{guest.share}/file" if way == _WAYS[0] else guest.disk
-            seconds = await asyncio.to_thread(guest.seconds, kind.name, path, *kind.numbers)
+            seconds = await guest.seconds(kind.name, path, *kind.numbers)
             found[_label(way, subject)] = kind.amount / seconds
     return found
 

@@ -50,23 +50,29 @@ def test_the_reader_answers_each_line_and_tells_of_errors(path, monkeypatch, cap
     assert "No such file" in error
 
 
-def guest(answer):
-    return Guest(io.BytesIO(), io.BytesIO(answer), "/data", "/dev/data")
+def guest(answer: str, asked: list[str]) -> Guest:
+    async def ask(line: str) -> str:
+        asked.append(line)
+        return answer
+
+    return Guest(ask)
 
 
-def test_what_a_guest_is_asked_and_answers():
-    one = guest(b"1.25e-1\n")
+@pytest.mark.anyio
+async def test_what_a_guest_is_asked_and_answers():
+    asked = []
 
-    assert one.seconds("random", "/data/file", 256, 3000) == 0.125
-    assert one.requests.getvalue() == b"random /data/file 256 3000\n"
+    assert await guest("1.25e-1\n", asked).seconds("random", "/data/file", 256, 3000) == 0.125
+    assert asked == ["random /data/file 256 3000\n"]
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize(
-    ("answer", "words"), [(b"", "it is gone"), (b"/data/file: no\n", "/data/file: no"), (b"nan\n", "nan")]
+    ("answer", "words"), [("", "it is gone"), ("/data/file: no\n", "/data/file: no"), ("nan\n", "nan")]
 )
-def test_anything_but_a_number_is_an_error(answer, words):
+async def test_anything_but_a_number_is_an_error(answer, words):
     with pytest.raises(RuntimeError, match=words):
-        guest(answer).seconds("sequential", "/data/file", 1)
+        await guest(answer, []).seconds("sequential", "/data/file", 1)
 
 
 @pytest.mark.parametrize(
