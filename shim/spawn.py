@@ -139,9 +139,10 @@ def _enable_core_scheduling() -> None:
 def _adjust_oom_score(pid: int) -> None:
     """Best effort: a host may forbid it, and the daemon serves its pod all the same."""
     try:
-        with open(f"/proc/{os.getppid()}/oom_score_adj", encoding="ascii") as file:
+        # UTF-8, for the codec of ASCII would have to be imported.
+        with open(f"/proc/{os.getppid()}/oom_score_adj", encoding="utf-8") as file:
             score = daemon_oom_score(file.read())
-        with open(f"/proc/{pid}/oom_score_adj", "w", encoding="ascii") as file:
+        with open(f"/proc/{pid}/oom_score_adj", "w", encoding="utf-8") as file:
             file.write(str(score))
     except (OSError, ValueError):
         return

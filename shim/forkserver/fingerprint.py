@@ -5,6 +5,50 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from pathlib import Path
+
+from sandbox.sharing.inotify import Bell
+
+
+class Code:
+    """The files that this process has imported from some directories.
+
+    To look at hundreds of files takes milliseconds of every start, so the kernel is asked to tell of changes in their
+    directories, and only after one are they looked at. What it does not tell, another directory in the place of one of
+    those, the directories themselves show. Where it can't tell, all are looked at every time.
+    """
+
+    def __init__(self, roots: Iterable[str]) -> None:
+        """`roots` are those directories."""
+        self._roots = list(roots)
+        self._files = loaded_files(self._roots)
+        self._bell = _bell({os.path.dirname(path) for path in self._files})
+        self._read = self._places(), fingerprint(self._files)
+
+    def is_current(self) -> bool:
+        """Whether they all are what they were."""
+        places, read = self._read
+        if self._bell is not None and not self._bell.has_rung() and self._places() == places:
+            return True
+        return fingerprint(self._files) == read
+
+    def _places(self) -> list[int]:
+        """The inodes of the directories."""
+        return [_of(path)[0] for path in self._roots]
+
+
+def _bell(directories: Iterable[str]) -> Bell | None:
+    try:
+        bell = Bell()
+    except OSError:
+        return None
+    try:
+        for directory in directories:
+            bell.watch(Path(directory), contents=True)
+    except OSError:
+        bell.close()
+        return None
+    return bell
 
 
 def loaded_files(roots: Iterable[str]) -> list[str]:

@@ -12,7 +12,7 @@ from hypervisor.process_name import rename
 from sandbox.network.kernel import library
 from shim import daemon, frugal, kernel
 from shim.forkserver import client, heap, inheritance, server
-from shim.forkserver.fingerprint import fingerprint, loaded_files
+from shim.forkserver.fingerprint import Code
 from shim.paths import import_roots
 
 #: The server's own name in `ps`.
@@ -56,8 +56,7 @@ def main(first: int, config_path: str) -> None:
     _preload()
     _read_configuration(config_path)
     rename([NAME])
-    files = loaded_files(import_roots())
-    read = fingerprint(files)
+    code = Code(import_roots())
     kernel.give_back_memory_from(daemon.KEPT_MEMORY)
     # Later collections and objects stay out of these pages, which all daemons share.
     gc.collect()
@@ -66,7 +65,7 @@ def main(first: int, config_path: str) -> None:
     forks = server.ForkServer(
         listener,
         serves=inheritance.shares_namespaces,
-        is_current=lambda: fingerprint(files) == read,
+        is_current=code.is_current,
         prepare=_prepare,
     )
     forks.adopt(first)

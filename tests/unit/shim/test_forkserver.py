@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shim.forkserver import client, inheritance
-from shim.forkserver.fingerprint import fingerprint, loaded_files
+from shim.forkserver import fingerprint as fingerprint_module
+from shim.forkserver.fingerprint import Code, fingerprint, loaded_files
 from shim.forkserver.server import LINGER, MAX_REQUEST, PATIENCE, RequestError, parse
 from tests.harness.waiting import eventually
 
@@ -77,6 +78,48 @@ def test_a_file_that_changes_or_goes_is_noticed(tmp_path: Path) -> None:
 
     assert before != changed
     assert fingerprint([str(path)]) not in (before, changed)
+
+
+@pytest.fixture(params=["told by the kernel", "looked at"])
+def code(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Code, Path]:
+    """Code below a directory, and its only file."""
+    path = tmp_path / "roots" / "package" / "module.py"
+    path.parent.mkdir(parents=True)
+    path.write_text("1")
+    monkeypatch.setattr(fingerprint_module, "loaded_files", lambda _: [str(path)])
+    if request.param == "looked at":
+        monkeypatch.setattr(fingerprint_module, "_bell", lambda _: None)
+    return Code([str(tmp_path / "roots")]), path
+
+
+def test_code_that_stays_is_current(code: tuple[Code, Path]) -> None:
+    was, path = code
+    assert was.is_current()
+    (path.parent / "other.py").touch()
+    (path.parent / "__pycache__").mkdir()
+    assert was.is_current()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: path.write_text("22"),
+        lambda path: path.unlink(),
+        lambda path: (path.parent / "new").write_text("1") and (path.parent / "new").rename(path),
+        lambda path: (path.parent.rename(path.parent.with_name("old")), path.parent.mkdir(), path.write_text("1")),
+        lambda path: (
+            path.parents[1].rename(path.parents[1].with_name("old")),
+            path.parent.mkdir(parents=True),
+            path.write_text("1"),
+        ),
+    ],
+    ids=["written", "removed", "replaced", "with its package", "with all that there is"],
+)
+def test_code_that_is_changed_is_not_current(code: tuple[Code, Path], change: Callable[[Path], object]) -> None:
+    was, path = code
+    assert was.is_current()
+    change(path)
+    assert not was.is_current()
 
 
 def test_the_files_are_those_of_the_project() -> None:
