@@ -8,7 +8,6 @@ Its standard output and error go to one bounded tail. Nothing ever passes throug
 
 from __future__ import annotations
 
-import asyncio
 import os
 import resource
 import signal
@@ -19,6 +18,7 @@ from typing import Any
 
 from hypervisor.errors import HypervisorError
 from hypervisor.tail import TailReader
+from hypervisor.watched import WatchedProcess
 
 #: The environment of a helper: theirs is not the daemon's business to leak into.
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
@@ -27,46 +27,13 @@ ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 UNKNOWN_STATUS = 255
 
 
-class ChildProcess:
+class ChildProcess(WatchedProcess):
     """A running or ended child. Made by `spawn` and `fork`; reaped by itself, at once, when it ends."""
 
     def __init__(self, pid: int, pidfd: int, stderr: TailReader, popen: subprocess.Popen[bytes] | None = None) -> None:
-        self.pid = pid
-        #: Exit status, or minus the signal's number; None while it runs.
-        self.returncode: int | None = None
+        super().__init__(pid, pidfd, stderr)
         self._popen = popen
-        self._loop = asyncio.get_running_loop()
-        self._exited = asyncio.Event()
-        self._exit_callbacks: list[Callable[[], None]] = []
-        self._stderr = stderr
-        self._pidfd = pidfd
         self._loop.add_reader(pidfd, self._reap)
-
-    @property
-    def stderr_tail(self) -> str:
-        """The last that it wrote to standard output and error."""
-        return self._stderr.tail.text()
-
-    def on_exit(self, callback: Callable[[], None]) -> None:
-        """Have `callback` called on the event loop once the child is reaped; at once if it has been."""
-        if self.returncode is None:
-            self._exit_callbacks.append(callback)
-        else:
-            callback()
-
-    async def wait(self) -> int:
-        """The return code, as soon as there is one. Any number of callers, cancellable."""
-        while self.returncode is None:
-            await self._exited.wait()
-        return self.returncode
-
-    def kill(self) -> None:
-        """Send SIGKILL, without waiting; nothing happens if it has ended."""
-        if self.returncode is None:
-            try:
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
 
     def abandon(self) -> None:
         """SIGKILL and reap before returning, for a child that nobody will ever know of: some milliseconds."""
@@ -97,16 +64,12 @@ class ChildProcess:
             pass
 
     def _ended(self, returncode: int) -> None:
-        self.returncode = returncode
         if self._popen:
             self._popen.returncode = returncode
         self._loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
-        self._stderr.finish()
-        self._exited.set()
-        callbacks, self._exit_callbacks = self._exit_callbacks, []
-        for callback in callbacks:
-            callback()
+        self._pidfd = -1
+        self._finish(returncode)
 
 
 def spawn(

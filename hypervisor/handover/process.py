@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable
 
 from hypervisor.process import UNKNOWN_STATUS
 from hypervisor.tail import TailReader
+from hypervisor.watched import WatchedProcess
 
 #: Seconds for the guardian to tell the exit status of a QEMU that has ended.
 ANSWER_TIMEOUT = 1.0
@@ -16,49 +16,16 @@ ANSWER_TIMEOUT = 1.0
 _SIGNALLED = 128
 
 
-class GuardedProcess:
+class GuardedProcess(WatchedProcess):
     """A running or ended QEMU. Owns the descriptors: `lifeline` and `answer` are its guardian's, `pidfd` is its own."""
 
     def __init__(self, pid: int, pidfd: int, lifeline: int, answer: int, stderr: TailReader) -> None:
-        self.pid = pid
-        #: Exit status, or minus the signal's number; None while it runs.
-        self.returncode: int | None = None
-        self._pidfd = pidfd
+        super().__init__(pid, pidfd, stderr)
         self._lifeline = lifeline
         self._answer = answer
-        self._stderr = stderr
-        self._loop = asyncio.get_running_loop()
-        self._exited = asyncio.Event()
-        self._exit_callbacks: list[Callable[[], None]] = []
         self._deadline: asyncio.TimerHandle | None = None
         os.set_blocking(answer, False)
         self._loop.add_reader(pidfd, self._has_ended)
-
-    @property
-    def stderr_tail(self) -> str:
-        """The last that it wrote to standard output and error."""
-        return self._stderr.tail.text()
-
-    def on_exit(self, callback: Callable[[], None]) -> None:
-        """Have `callback` called on the event loop once its end is known; at once if it is."""
-        if self.returncode is None:
-            self._exit_callbacks.append(callback)
-        else:
-            callback()
-
-    async def wait(self) -> int:
-        """The return code, as soon as there is one. Any number of callers, cancellable."""
-        while self.returncode is None:
-            await self._exited.wait()
-        return self.returncode
-
-    def kill(self) -> None:
-        """Send SIGKILL, without waiting; nothing happens if it has ended."""
-        if self.returncode is None and self._pidfd >= 0:
-            try:
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
 
     def release(self) -> tuple[int, int, int, int]:
         """Stop watching: pidfd, lifeline, answer and standard error are the caller's now.
@@ -93,12 +60,7 @@ class GuardedProcess:
         if self._deadline is not None:
             self._deadline.cancel()
         self._loop.remove_reader(self._answer)
-        self.returncode = returncode
         for fd in (self._pidfd, self._lifeline, self._answer):
             os.close(fd)
         self._pidfd = self._lifeline = self._answer = -1
-        self._stderr.finish()
-        self._exited.set()
-        callbacks, self._exit_callbacks = self._exit_callbacks, []
-        for callback in callbacks:
-            callback()
+        self._finish(returncode)
