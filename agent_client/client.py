@@ -14,23 +14,18 @@ from collections.abc import Iterable
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
-from agent_client import address, deadlines
+from agent_client import address, deadlines, features
 from agent_client.call import Caller, refuse
 from agent_client.dial import DialError, dial
 from agent_client.errors import AgentError, fold
 from agent_client.line import Line
 from agent_client.network import Network
-from agent_client.ports import PORTS_FEATURE, Ports
+from agent_client.ports import Ports
 from agent_client.storage import Storages
 from agent_client.upkeep import Upkeep
 from protos.codec import MessageCodec
 from protos.gen import grpc as pb
 from ttrpc.client import Channel
-
-#: A feature of this runtime's agent, told by GetGuestDetails: `position` in ReadStdout, ReadStderr and WriteStdin.
-POSITION_FEATURE = "stream-position"
-#: The feature of an agent that takes CPUs offline (`OnlineCPUMemRequest.most_cpus`).
-OFFLINE_FEATURE = "cpu-offline"
 
 #: A container's id has at most this many characters (containerd allows 76, Kata's execs use 36).
 _LONGEST_ID = 256
@@ -105,8 +100,8 @@ class AgentClient:
         except BaseException:
             fresh.close()
             raise
-        features = details.agent_details.extra_features if details.agent_details else []
-        self.knows_positions = POSITION_FEATURE in features
+        told = details.agent_details.extra_features if details.agent_details else []
+        self.knows_positions = features.POSITION in told
         self.sets_cpus_offline = fresh.sets_cpus_offline
         self.line.replace(fresh.line.channel)
 
@@ -192,8 +187,8 @@ class AgentClient:
 
     def learn(self, details: pb.GuestDetailsResponse) -> None:
         """Take what an agent says of itself in place of asking this one, which would say the same."""
-        features = (details.agent_details or pb.AgentDetails()).extra_features
-        self.sets_cpus_offline, self.ports.are_served = OFFLINE_FEATURE in features, PORTS_FEATURE in features
+        told = (details.agent_details or pb.AgentDetails()).extra_features
+        self.sets_cpus_offline, self.ports.are_served = features.OFFLINE in told, features.PORTS in told
 
     async def set_guest_date_time(self, time_ns: int, *, timeout: float | None = deadlines.REQUEST) -> None:
         """Set the guest's clock; `time_ns` is in nanoseconds since the epoch, the protocol has microseconds."""

@@ -8,9 +8,6 @@ from agent_client import deadlines
 from agent_client.call import Caller, refuse
 from protos.gen import grpc as pb
 
-#: The feature of an agent that has the service, told by GetGuestDetails.
-PORTS_FEATURE = "ports"
-
 
 class Ports:
     """The RPCs of one agent that concern connections, which go by numbers that are given here."""
