@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -30,18 +31,42 @@ IDENTITY = (
     "cat /proc/sys/kernel/random/boot_id; head -c 32 /dev/random | sha256sum; mktemp -u; "
     "while read -r _; do adjtimex | sed -n 's/.*tv_sec: *//p; s/.*tv_usec: *//p' | tr '\\n' ' '; echo; done"
 )
+_SHARED = "/run/kata-containers/shared/containers/sandbox-mounts"
+#: Run by the guest itself, for no container can see the machine's id: it goes to the host by the container's.
+_HOOK = f"""#!/usr/bin/python3 -ISB
+import json, sys
+with open("{_SHARED}/told/" + json.load(sys.stdin)["id"], "w") as told:
+    told.write(open("/etc/machine-id").read())
+"""
 
 
-def test_twenty_clones_have_nothing_of_one_another_and_the_hosts_time(clones: Clones) -> None:
-    clones.ensure_template()
+@pytest.fixture
+def telling(clones: Clones, tmp_path: Path) -> Clones:
+    """Clones whose guests tell their machine's id in the directory `told`."""
+    hook = tmp_path / "hooks" / "prestart" / "tell"
+    hook.parent.mkdir(parents=True)
+    hook.write_text(_HOOK)
+    hook.chmod(0o755)
+    (tmp_path / "told").mkdir()
+    (tmp_path / "config.d").mkdir()
+    mounts = f'sandbox_bind_mounts = ["{tmp_path}/hooks", "{tmp_path}/told:rw"]'
+    (tmp_path / "config.d" / "50-told.toml").write_text(f"[runtime]\n{mounts}\n")
+    return clones.configured(tmp_path, f'guest_hook_path = "{_SHARED}/hooks"')
+
+
+def test_twenty_clones_have_nothing_of_one_another_and_the_hosts_time(telling: Clones, tmp_path: Path) -> None:
+    telling.ensure_template()
     names = [f"tpl-id-{index}" for index in range(CLONES)]
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        drawn = list(pool.map(lambda name: _identity(clones, name), names))
+        drawn = list(pool.map(lambda name: _identity(telling, name), names))
 
-    assert {clones.start_of(name).kind for name in names} == {"template"}
+    assert {telling.start_of(name).kind for name in names} == {"template"}
     for kind, values in zip(DRAWN, zip(*drawn, strict=True), strict=True):
         assert len(set(values)) == CLONES, f"a {kind} came twice: {sorted(values)}"
+    machines = [(tmp_path / "told" / name).read_text() for name in names]
+    assert len(set(machines)) == CLONES, machines
+    assert all(len(machine.strip()) == 32 for machine in machines)
 
 
 def _identity(clones: Clones, name: str) -> list[str]:
