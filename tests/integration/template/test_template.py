@@ -74,10 +74,13 @@ def test_without_a_file_system_daemon_clones_share_the_templates_memory(clones: 
 
 def test_a_clone_grows_to_what_its_container_may_use(clones: Clones) -> None:
     clones.ensure_template()
-    with clones.running("tpl-large", "--memory-limit", str(512 << 20)) as name:
+    with clones.running("tpl-large", "--memory-limit", str(512 << 20), "--cpus", "1") as name:
         assert clones.start_of(name).kind == "template"
         found = clones.ctr.exec(name, "grep", "MemTotal", "/proc/meminfo").check().text.split()
+        cpus = clones.ctr.exec(name, "grep", "-c", "^processor", "/proc/cpuinfo").check().text
     assert int(found[1]) > (2048 + 384) * 1024
+    # The template's own, and the one of the limit, as far as the host has as many.
+    assert int(cpus) == min(2, os.cpu_count() or 1)
 
 
 def test_clones_that_start_at_the_same_time_all_start(clones: Clones) -> None:
