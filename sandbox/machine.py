@@ -175,8 +175,11 @@ class Machine:
             self.network.release()
 
     async def _connect(self) -> AgentClient:
-        timeout = min(self.plan.dial_timeout, CLONE_AGENT_TIMEOUT) if self._clone else self.plan.dial_timeout
-        return await AgentClient.connect(self.vm.agent_url, timeout=timeout)
+        if self._clone is None:
+            return await AgentClient.connect(self.vm.agent_url, timeout=self.plan.dial_timeout)
+        from sandbox.factory.clone import reach
+
+        return await reach(self.vm.agent_url, min(self.plan.dial_timeout, CLONE_AGENT_TIMEOUT))
 
     async def _set_up_guest(self, agent: AgentClient) -> None:
         await self._learn(agent)

@@ -20,8 +20,10 @@ import time
 from dataclasses import replace
 
 import anyio
+from grpclib.const import Status
 
 from agent_client.client import AgentClient
+from agent_client.errors import AgentError
 from hypervisor.devices import SharedFs
 from hypervisor.hotplug import shared_fs
 from hypervisor.qemu import QemuVm
@@ -38,6 +40,8 @@ SEED_SIZE = 256
 #: How far the guest's clock may be behind the host's, in seconds, and how often it is set until it is not.
 CLOCK_ERROR = 0.1
 CLOCK_TRIES = 5
+#: Seconds until an agent that does not answer is asked again; the next attempt is given twice as long.
+ATTEMPT_TIMEOUT = 3.0
 #: The steps of a start that only a clone has, or where a bad template shows: what fails in them is tried by a boot.
 PHASES = frozenset({"memory", "restore", "hotplug", "agent", "identity"})
 
@@ -106,6 +110,24 @@ class Clone:
         if self._memory >= 0:
             os.close(self._memory)
             self._memory = -1
+
+
+async def reach(url: str, timeout: float) -> AgentClient:
+    """Connect to a clone's agent, within `timeout` seconds; raises `AgentError`.
+
+    A guest that goes on in the middle of its template's life may miss that another host has come, so it is asked again.
+    """
+    end = anyio.current_time() + timeout
+    attempt = ATTEMPT_TIMEOUT
+    while True:
+        left = end - anyio.current_time()
+        try:
+            return await AgentClient.connect(url, timeout=min(attempt, left))
+        except AgentError as error:
+            if error.code is not Status.DEADLINE_EXCEEDED or attempt >= left:
+                raise
+            _log.warning("the clone is asked again: %s", error)
+        attempt *= 2
 
 
 async def identify(agent: AgentClient) -> None:
