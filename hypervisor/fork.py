@@ -31,6 +31,7 @@ def fork(body: Callable[[], None], *, name: str, fds: Sequence[int] = ()) -> Chi
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     stderr = TailReader(read_end)
     parent = os.getpid()
+    pid = -1
     try:
         pid = os.fork()
         if pid == 0:
@@ -38,6 +39,9 @@ def fork(body: Callable[[], None], *, name: str, fds: Sequence[int] = ()) -> Chi
         return ChildProcess(pid, os.pidfd_open(pid), stderr)
     except OSError as error:
         stderr.finish()
+        if pid > 0:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
         raise HypervisorError(f"can't fork {name}: {error.strerror}") from error
     finally:
         os.close(write_end)

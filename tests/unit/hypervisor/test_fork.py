@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import pytest
 
+from hypervisor.errors import HypervisorError
 from hypervisor.fork import fork
 from hypervisor.process import ChildProcess
 from tests.harness import processes
@@ -94,8 +95,22 @@ async def test_a_signal_that_the_parent_handles_ends_it():
         signal.signal(signal.SIGUSR1, previous)
 
 
+async def test_one_that_can_not_be_watched_is_not_left(monkeypatch: pytest.MonkeyPatch):
+    forked = []
+
+    def refused(pid: int) -> int:
+        forked.append(pid)
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(os, "pidfd_open", refused)
+    with pytest.raises(HypervisorError, match="can't fork worker: Too many open files"):
+        fork(forever, name="worker")
+    assert not processes.is_alive(forked[0])
+
+
 _PARENT = """
 import asyncio, time
+from hypervisor.errors import HypervisorError
 from hypervisor.fork import fork
 
 async def main():
