@@ -43,8 +43,8 @@ class AgentClient:
         self.url = url
         #: The connection and its successors.
         self.line = Line(channel)
-        #: Whether the agent knows positions in streams, so that reads and writes may be repeated; found out when a
-        #: connection is made again.
+        #: Whether the agent knows positions in streams, so that reads and writes may be repeated, and keeps output that
+        #: nobody has read when its process has ended; told by `get_guest_details`.
         self.knows_positions = False
         #: Whether the agent takes CPUs offline; told by `get_guest_details`.
         self.sets_cpus_offline = False
@@ -100,9 +100,7 @@ class AgentClient:
         except BaseException:
             fresh.close()
             raise
-        told = details.agent_details.extra_features if details.agent_details else []
-        self.knows_positions = features.POSITION in told
-        self.sets_cpus_offline = fresh.sets_cpus_offline
+        self.learn(details)
         self.line.replace(fresh.line.channel)
 
     async def restored(self) -> bool:
@@ -188,6 +186,7 @@ class AgentClient:
     def learn(self, details: pb.GuestDetailsResponse) -> None:
         """Take what an agent says of itself in place of asking this one, which would say the same."""
         told = (details.agent_details or pb.AgentDetails()).extra_features
+        self.knows_positions = features.POSITION in told
         self.sets_cpus_offline, self.ports.are_served = features.OFFLINE in told, features.PORTS in told
 
     async def set_guest_date_time(self, time_ns: int, *, timeout: float | None = deadlines.REQUEST) -> None:
@@ -212,11 +211,13 @@ class AgentClient:
     ) -> None:
         """Bring `nb_cpus` plugged CPUs online and, unless `cpu_only`, all plugged memory.
 
-        `wait`: answer once that many CPUs are online, not when it was tried. `most_cpus`: take those beyond it offline,
-        if `sets_cpus_offline`.
+        `wait`: answer once that many CPUs are online, not when it was tried. `most_cpus`: how many are online then; if
+        `sets_cpus_offline`, those beyond it are taken offline. Kata's agent is told that number in place of the new
+        ones: it counts all CPUs that are to be online (since 3.2).
         """
         most = most_cpus if self.sets_cpus_offline else None
-        request = pb.OnlineCpuMemRequest(wait=wait, nb_cpus=nb_cpus, cpu_only=cpu_only, most_cpus=most)
+        count = most_cpus if nb_cpus and most_cpus and most is None else nb_cpus
+        request = pb.OnlineCpuMemRequest(wait=wait, nb_cpus=count, cpu_only=cpu_only, most_cpus=most)
         await self._call("OnlineCPUMem", self._agent.online_cpu_mem, request, timeout)
 
     async def get_oom_event(self, *, timeout: float | None = deadlines.UNLIMITED) -> str:

@@ -98,7 +98,7 @@ class _Layer:
         section, key = KEYS[name]
         if key in FOREIGN[section]:
             self._pass_over(FOREIGN[section][key], text, where)
-        elif text or not isinstance(getattr(self._section(section), key), (str, Path, tuple)):
+        elif text or not isinstance(getattr(self._section(section), key), str | Path | tuple | None):
             # Kata reads an empty text as "not set".
             self._set(section, key, text, where)
 

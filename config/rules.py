@@ -89,9 +89,13 @@ class Number:
         """`value` as a float; a boolean, an infinity or a NaN is no number here."""
         if isinstance(value, bool) or not isinstance(value, int | float) or not value <= self.high:
             raise _broken(self, value)
-        if not math.isfinite(value):
+        try:
+            number = float(value)
+        except OverflowError:
+            number = -math.inf
+        if not math.isfinite(number):
             raise _broken(self, value)
-        return float(value)
+        return number
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from hypervisor.errors import HypervisorError
 #: Seconds that a program has to tell its version.
 VERSION_TIMEOUT = 20.0
 _CGROUPS = Path("/sys/fs/cgroup")
+_MOUNTS = Path("/proc/self/mountinfo")
 
 
 class Level(StrEnum):
@@ -59,6 +60,7 @@ def findings(file: Path | None = None) -> Iterator[Finding]:
             yield _program("virtiofsd", settings.hypervisor.virtio_fs_daemon, "--version")
     yield _found("setpriv")
     yield cgroup_mode(_CGROUPS)
+    yield mount_propagation(_MOUNTS.read_text())
 
 
 def _configuration(settings: Config) -> Iterator[Finding]:
@@ -118,3 +120,13 @@ def cgroup_mode(root: Path) -> Finding:
     if (root / "memory").is_dir():
         return Finding(Level.FITS, "cgroups", f"version 1 in {root}")
     return Finding(Level.FAILS, "cgroups", f"no cgroups in {root}")
+
+
+def mount_propagation(mountinfo: str) -> Finding:
+    """Whether pods see what the host mounts after their start, by the text of /proc/PID/mountinfo (proc(5))."""
+    roots = [fields for fields in map(str.split, mountinfo.splitlines()) if fields[4] == "/"]
+    tags = roots[-1][6 : roots[-1].index("-")] if roots else []
+    if any(tag.startswith("shared:") for tag in tags):
+        return Finding(Level.FITS, "mounts", "shared: pods see what the host mounts after their start")
+    text = "/ is not shared (mount --make-rshared /): pods see nothing of what the host mounts after their start"
+    return Finding(Level.LESS, "mounts", text)

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import NoReturn
 
 import config
 from config import Config, ConfigError
+from ctl import programs
 from ctl.errors import CtlError
 from ctl.tables import columns, duration
 from hypervisor.errors import HypervisorError
 from hypervisor.template.listing import chosen, listing
 from hypervisor.template.place import home
 from hypervisor.template.store import TemplateStore
-from shim.paths import import_roots
 
 _HEADING = ("KEY", "AGE", "SIZE", "CPUS", "MEMORY", "FORMAT", "KERNEL", "IMAGE")
 _MIB = 1 << 20
-#: Isolated, as the daemons of pods are; docstrings are not needed.
-_OPTIONS = ("-I", "-S", "-OO", "-c")
 
 
 def become_builder(file: Path | None) -> NoReturn:
     """Be the program that builds the template of the configuration, with the libraries that drive a VM."""
-    program = "from sandbox.factory.main import main"
-    text = f"import sys; sys.path[:0] = {import_roots()!r}; {program}; main(sys.argv[1:])"
-    sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, *_OPTIONS, text, *([str(file.absolute())] if file else [])])
+    programs.become("sandbox.factory.main", [str(file.absolute())] if file else [])
 
 
 def status(file: Path | None) -> str:

@@ -88,6 +88,8 @@ def _parsed(extra: Sequence[str]) -> Iterator[tuple[str, str | None, list[str]]]
     pending = [plain(argument, "virtiofsd argument") for argument in extra]
     while pending:
         argument = pending.pop(0)
+        if argument.startswith("-o") and argument != "-o":
+            argument, pending = "-o", [argument[2:], *pending]
         if argument == "-o" and pending:
             for part in pending.pop(0).split(","):
                 name, _, value = part.partition("=")

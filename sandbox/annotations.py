@@ -106,6 +106,9 @@ def sandbox_memory_bytes(annotations: Mapping[str, str]) -> int:
 def _number(annotations: Mapping[str, str], key: str) -> int:
     text = annotations.get(key, "0")
     try:
-        return int(text)
+        number = int(text)
     except ValueError as error:
-        raise AnnotationError(f"annotation {key}: {text!r} is not a whole number") from error
+        raise AnnotationError(f"annotation {key}: {text[:_LONGEST_NAME]!r} is not a whole number") from error
+    if not -(1 << 63) <= number < 1 << 63:
+        raise AnnotationError(f"annotation {key}: {text[:_LONGEST_NAME]!r} is not a number of 64 bits")
+    return number

@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio
+
 import config
 from config import Config, ConfigError, NotAllowedError
 from config.annotation_names import CONFIG_PATH
@@ -80,8 +82,13 @@ async def bring_up(pod: PodState, plan: SandboxPlan, phases: Phases) -> Machine:
         if network is not None:
             network.close()
         raise
+    try:
+        await _place(pod, machine, is_ours=kind != "cache")
+    except BaseException:
+        with anyio.CancelScope(shield=True):
+            await machine.close()
+        raise
     pod.machine = machine
-    await _place(pod, machine, is_ours=kind != "cache")
     pod.started = phases.record(kind, slowness.bytes_read(machine.pid))
     pod.group.start_soon(machine.watch)
     pod.group.start_soon(machine.share.serve, machine.agent.storage)

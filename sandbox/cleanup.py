@@ -23,7 +23,7 @@ KILL_TIMEOUT = 2.0
 #: How long they may take to leave their cgroups.
 CGROUP_TIMEOUT = 1.0
 
-_ORDER = ("daemon", "qemu", "virtiofsd")
+_DAEMON, _HELPERS = "daemon", ("qemu", "virtiofsd")
 
 
 def daemon_alive(run_dir: Path) -> bool:
@@ -36,11 +36,13 @@ def clean(run_dir: Path, keep: Path | None = None) -> int | None:
 
     A socket at `keep` is somebody else's by now, and stays.
     """
-    journal = read_journal(run_dir)
-    processes = journal.get("processes", {})
-    if not isinstance(processes, dict):
-        processes = {}
-    _kill_all([processes[name] for name in _ORDER if name in processes], time.monotonic() + KILL_TIMEOUT)
+    deadline = time.monotonic() + KILL_TIMEOUT
+    before = read_journal(run_dir)
+    _kill_all([_processes(before).get(_DAEMON)], deadline)
+    # Until here the daemon has written to it; one that ended in order has removed it.
+    journal = read_journal(run_dir) or before
+    processes = _processes(journal)
+    _kill_all([processes.get(name) for name in _HELPERS], deadline)
     _undo_network(journal.get("network"))
     _remove_cgroups(journal.get("cgroups"), journal.get("cgroup_parents"))
     socket_path = journal.get("socket")
@@ -49,8 +51,14 @@ def clean(run_dir: Path, keep: Path | None = None) -> int | None:
     run_hooks = _hooks_left(run_dir)
     remove_run_dir(run_dir)
     run_hooks()
-    pid = processes.get("qemu", {}).get("pid")
+    vm = processes.get("qemu")
+    pid = vm.get("pid") if isinstance(vm, dict) else None
     return pid if isinstance(pid, int) else None
+
+
+def _processes(journal: dict[str, Any]) -> dict[str, Any]:
+    found = journal.get("processes")
+    return found if isinstance(found, dict) else {}
 
 
 def _hooks_left(run_dir: Path) -> Callable[[], None]:
@@ -95,20 +103,23 @@ def _undo_network(fact: Any) -> None:
 
 
 def _kill_all(entries: list[Any], deadline: float) -> None:
-    fds = [fd for entry in entries if (fd := _kill(entry)) is not None]
+    fds = [fd for entry in entries if (fd := kill(entry)) is not None]
     for fd in fds:
         left = max(0.0, deadline - time.monotonic())
         select.select([fd], [], [], left)
         os.close(fd)
 
 
-def _kill(entry: Any) -> int | None:
-    """SIGKILL the very process that was journalled; return a pidfd to wait on, None if it is gone already."""
+def kill(entry: Any) -> int | None:
+    """SIGKILL the very process that was journalled; return a pidfd to wait on, None if it is gone already.
+
+    An entry that makes no sense is no process, and this one is never meant.
+    """
     if not isinstance(entry, dict) or not isinstance(entry.get("pid"), int) or entry["pid"] <= 1:
         return None
     try:
         fd = os.pidfd_open(entry["pid"])
-    except OSError:
+    except (OSError, OverflowError):
         return None
     if entry["pid"] == os.getpid() or start_time(entry["pid"]) != entry.get("start_time"):
         os.close(fd)

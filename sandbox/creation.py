@@ -147,6 +147,8 @@ class Creation:
             container.id,
             files.spec,
             files.mounts,
+            kind=kind,
+            bundle=container.bundle,
             root=files.root,
             seccomp=plan.seccomp,
             dropped_namespaces=plan.dropped_namespaces,

@@ -10,24 +10,36 @@ from sandbox.errors import NotFoundError
 from sandbox.interface import ExitInfo
 from sandbox.pod_state import PodState
 from sandbox.process import Process
+from sandbox.runner import EXIT_KILLED
 
 
 async def delete(pod: PodState, container: Container, process: Process) -> ExitInfo:
-    """Forget `process`, or the whole container if it is its init; a container that was never started is killed first.
+    """Forget `process`, or the whole container if it is its init; what was never started ends as if it were killed.
 
-    Raises `FailedPreconditionError` for a process that runs.
+    The answer for an exec that was never started is status 0, as runc's: nothing has run.
+    Raises `FailedPreconditionError` for a process that runs, `NotFoundError` for one that another call has forgotten,
+    once that is done.
     """
-    async with process.moving:
-        state = process.state.deleted()
-    if not process.has_ended and not isinstance(process, Exec):
+    async with process.deleting:
+        async with process.moving:
+            state = process.state.deleted()
+        ran = process.has_ended or not isinstance(process, Exec)
+        if not process.has_ended:
+            await _end_unstarted(pod, process)
+        process.state = state
+        await process.close()
+        if isinstance(process, Exec):
+            container.execs.pop(process.exec_id, None)
+        else:
+            await _forget(pod, container)
+        return process.exit if ran and process.exit else ExitInfo(pod.vm_pid, 0, 0)
+
+
+async def _end_unstarted(pod: PodState, process: Process) -> None:
+    """Release whoever waits for it; of an exec that was never started the guest knows nothing."""
+    if not isinstance(process, Exec):
         await _kill_created(pod, process)
-    process.state = state
-    await process.close()
-    if isinstance(process, Exec):
-        container.execs.pop(process.exec_id, None)
-    else:
-        await _forget(pod, container)
-    return process.exit or ExitInfo(pod.vm_pid, 0, 0)
+    process.exited(pod.vm_pid, EXIT_KILLED, pod.publish)
 
 
 async def _kill_created(pod: PodState, process: Process) -> None:
@@ -37,7 +49,6 @@ async def _kill_created(pod: PodState, process: Process) -> None:
         except NotFoundError:
             pass
         await process.wait()
-    process.exited(pod.vm_pid, 128 + signals.SIGKILL, pod.publish)
 
 
 async def _forget(pod: PodState, container: Container) -> None:
@@ -45,7 +56,10 @@ async def _forget(pod: PodState, container: Container) -> None:
         await item.close()
     if container.id != pod.root_id and pod.machine:
         await starts.remove_container(pod.machine, container.id)
-    await container.held.aclose()
-    pod.containers.pop(container.id, None)
-    end = container.init.exit or ExitInfo(pod.vm_pid, 0, 0)
-    pod.publish(starts.delete_event(container.id, end))
+    try:
+        await container.held.aclose()
+    finally:
+        # Nobody could ask for the rest again: what could not be given back must not keep the pod for ever.
+        pod.containers.pop(container.id, None)
+        end = container.init.exit or ExitInfo(pod.vm_pid, 0, 0)
+        pod.publish(starts.delete_event(container.id, end))

@@ -56,17 +56,17 @@ class Exits:
         await self._keep_stats(container)
         if status == EXIT_KILLED and _oom_kills(container):
             self.publish_oom(container)
-        others: list[Process] = [item for item in container.execs.values() if item.is_running]
-        if container.id == self._pod.root_id:
-            others += [item.init for item in self._pod.containers.values() if item is not container]
-            if not self._pod.is_lost:
-                others = [item for item in others if item.container_id == container.id]
+        others = []
+        if container.id == self._pod.root_id and self._pod.is_lost:
+            others = [item.init for item in self._pod.containers.values() if item is not container]
         with anyio.move_on_after(ORDER_TIMEOUT):
+            for exec_ in list(container.execs.values()):
+                await exec_.settled()
             for item in others:
                 await item.wait()
-        for item in container.execs.values():
-            if item.is_running:
-                item.exited(self._pod.vm_pid, EXIT_KILLED, self._pod.publish)
+        # An exec that was never started never can be: whoever waits for it is told, and no event is.
+        for exec_ in list(container.execs.values()):
+            exec_.exited(self._pod.vm_pid, EXIT_KILLED, self._pod.publish)
 
     async def _keep_stats(self, container: Container) -> None:
         try:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from protos.gen import grpc as agent_pb
@@ -34,14 +33,16 @@ def create_sandbox_arguments(
     """Keyword arguments for `AgentClient.create_sandbox`; `shared` is the mount of the shared file system, if any,
     and `guest_hooks` the directory in the guest with hooks for every container, or empty.
 
-    A pod's /dev/shm is one tmpfs for all its containers; a single container has its own in its spec.
+    A pod's /dev/shm is one tmpfs for all its containers; a single container has its own in its spec, unless that binds
+    one. Kata's agent writes the resolver's lines beside it, into a directory that is only there with it.
     """
+    dns = _dns(spec.mounts)
     storages = [*shared]
-    if kind is ContainerKind.SANDBOX:
+    if kind is ContainerKind.SANDBOX or dns or _bind_source(spec.mounts, "/dev/shm") is not None:
         storages.append(shm_storage(_shm_size(spec.mounts)))
     return {
         "hostname": spec.hostname[:_HOSTNAME_LIMIT],
-        "dns": _dns(spec.mounts),
+        "dns": dns,
         "storages": storages,
         "sandbox_pidns": False,
         "sandbox_id": sandbox_id,
@@ -73,9 +74,11 @@ def _dns(mounts: Sequence[SpecMount]) -> list[str]:
     if source is None:
         return []
     try:
-        with Path(source).open("rb") as file:
-            text = file.read(_RESOLV_LIMIT).decode(errors="replace")
-    except OSError:
+        # Whatever is there must not hold up the daemon, as a FIFO would.
+        fd = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, "rb", buffering=0) as file:
+            text = (file.read(_RESOLV_LIMIT) or b"").decode(errors="replace")
+    except (OSError, ValueError):
         return []
     return [line for line in text.splitlines() if line.strip()]
 
@@ -87,6 +90,6 @@ def _shm_size(mounts: Sequence[SpecMount]) -> int:
         return _SHM_DEFAULT
     try:
         stat = os.statvfs(source)
-    except OSError:
+    except (OSError, ValueError):
         return _SHM_DEFAULT
     return stat.f_blocks * stat.f_frsize or _SHM_DEFAULT

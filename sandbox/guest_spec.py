@@ -8,9 +8,11 @@ the guest.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from protos.gen import grpc as agent_pb
 from sandbox import guest_paths
+from sandbox.annotations import ContainerKind
 from sandbox.oci import Hook, Hooks, Process, Resources, Seccomp, Spec, SpecMount
 from sandbox.storage.devices import may_all
 
@@ -18,6 +20,15 @@ from sandbox.storage.devices import may_all
 OWN_DROPPED = frozenset({"network", "time", "user"})
 #: Kata's agent adds the pid namespace to the spec, a second time if it is there; its runtime never sends cgroup's.
 KATA_DROPPED = OWN_DROPPED | {"cgroup", "pid"}
+#: What Kata's runtimes say of a container in every spec.
+_KIND, _BUNDLE = "io.katacontainers.pkg.oci.container_type", "io.katacontainers.pkg.oci.bundle_path"
+_KINDS = {
+    ContainerKind.SANDBOX: "pod_sandbox",
+    ContainerKind.CONTAINER: "pod_container",
+    ContainerKind.SINGLE: "single_container",
+}
+#: Devices of the host by their names there (CDI), for which Kata's agent would wait in the guest.
+_HOST_DEVICES = "cdi.k8s.io/"
 _ANY_DEVICE = -1
 #: Kernel's devices.txt: null, zero, full, random, urandom; tty, console, ptmx; net/tun, fuse.
 _SAME_EVERYWHERE = frozenset({(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2), (10, 200), (10, 229)})
@@ -29,6 +40,8 @@ def guest_spec(
     mounts: Sequence[SpecMount],
     *,
     seccomp: bool,
+    kind: ContainerKind = ContainerKind.SINGLE,
+    bundle: Path = Path("/"),
     root: str | None = None,
     dropped_namespaces: frozenset[str] = OWN_DROPPED,
 ) -> agent_pb.Spec:
@@ -44,9 +57,15 @@ def guest_spec(
         hostname=spec.hostname,
         mounts=[_mount(item) for item in mounts],
         hooks=_hooks(spec.hooks) if spec.hooks else None,
-        annotations=dict(spec.annotations),
+        annotations=_annotations(spec, kind, bundle),
         linux=_linux(spec, seccomp, dropped_namespaces),
     )
+
+
+def _annotations(spec: Spec, kind: ContainerKind, bundle: Path) -> dict[str, str]:
+    """Never none: Kata 3's agent panics at a spec without any, for its own runtimes always send these two."""
+    kept = {key: value for key, value in spec.annotations.items() if not key.startswith(_HOST_DEVICES)}
+    return {**kept, _KIND: _KINDS[kind], _BUNDLE: str(bundle)}
 
 
 def guest_process(process: Process) -> agent_pb.Process:

@@ -116,6 +116,8 @@ class PodSettings:
     cpu_quota: int = 0
     cpu_shares: int = 0
     memory_limit: int = 0
+    #: Those that are to be the host's, by OCI's names.
+    host_namespaces: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

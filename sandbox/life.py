@@ -18,7 +18,7 @@ import anyio
 import msgspec
 
 from agent_client.errors import AgentError
-from sandbox import boot, oci, pod_stats, podspec, signals
+from sandbox import boot, oci, pod_namespaces, pod_stats, podspec, signals
 from sandbox.annotations import ContainerKind
 from sandbox.container import Container
 from sandbox.detached import detached
@@ -40,8 +40,6 @@ from sandbox.pod_update import updated_spec
 from sandbox.runner import EXIT_KILLED
 from sandbox.sizing import requested
 
-#: How long the containers' ends may take to be told once the VM is gone, in seconds.
-ENDS_TIMEOUT = 2.0
 #: How long the guest may take for the statistics of all containers, in seconds.
 STATS_TIMEOUT = 1.5
 SIGTERM = 15
@@ -94,6 +92,7 @@ class Life:
             raise AlreadyExistsError(f"sandbox {request.sandbox_id} already exists")
         if request.netns_path:
             podspec.check_network_namespace(request.netns_path)
+        pod_namespaces.check_settings(request.settings.host_namespaces)
         try:
             podspec.write_files(request.settings, self._files)
         except OSError as error:
@@ -159,15 +158,10 @@ class Life:
         with anyio.CancelScope(shield=True):
             # Where nobody asked for the end there is still something to clear away.
             await machine.close()
-        await self._see_containers_end()
+        await self._pod.see_containers_end()
         if not self._is_stopping:
             _log.error("sandbox %s has ended: %s", self._pod.identity.sandbox_id, machine.cause)
         self._end(0 if self._is_stopping else EXIT_KILLED)
-
-    async def _see_containers_end(self) -> None:
-        with anyio.move_on_after(ENDS_TIMEOUT):
-            for container in list(self._pod.containers.values()):
-                await container.init.wait()
 
     def _end(self, status: int) -> None:
         if self._exit is None:

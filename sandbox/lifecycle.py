@@ -123,5 +123,8 @@ class Deleted(State):
     def exited(self) -> State:
         return self
 
+    def deleted(self) -> State:
+        raise NotFoundError(f"{self.what}: not found")
+
     def check_signal(self) -> None:
         raise NotFoundError("process already finished")

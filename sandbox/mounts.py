@@ -153,9 +153,11 @@ def unmount_all(target: Path, count: int) -> None:
 
 
 def _inside(target: Path, relative: str) -> Path:
+    """The place of a mount, also by what symbolic links the mounts below it have: an image may hold any."""
     place = Path(os.path.normpath(target / relative.lstrip("/")))
-    if place != target and target not in place.parents:
-        raise InvalidArgumentError(f"rootfs mount target {relative!r} leaves the root file system")
+    for root, point in ((target, place), (Path(os.path.realpath(target)), Path(os.path.realpath(place)))):
+        if point != root and root not in point.parents:
+            raise InvalidArgumentError(f"rootfs mount target {relative!r} leaves the root file system")
     return place
 
 
@@ -169,8 +171,15 @@ def _mount_one(item: Mount, target: Path) -> None:
             raise InvalidArgumentError(f"rootfs source {item.source} does not exist")
         bind(item.source, target, attributes=item.options, recursive="rbind" in item.options)
         return
-    with _short_paths(data) as shortened:
-        mount(item.source, target, item.type, flags, ",".join(shortened))
+    try:
+        with _short_paths(data) as shortened:
+            mount(item.source, target, item.type, flags, ",".join(shortened))
+    except SandboxError as error:
+        # The kernel does not say which of an overlay's directories it has not found.
+        missing = [path for option in data for path in _paths(option) if not os.path.exists(path)]
+        if missing:
+            raise SandboxError(f"{error} ({missing[0]} is not there)") from error
+        raise
 
 
 @contextmanager
@@ -187,10 +196,15 @@ def _short_paths(data: list[str]) -> Iterator[list[str]]:
     before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     os.chdir(base)
     try:
-        yield [option.replace(base + "/", "") if _paths(option) else option for option in data]
+        yield [_relative(option, f"{base}/") for option in data]
     finally:
         os.fchdir(before)
         os.close(before)
+
+
+def _relative(option: str, base: str) -> str:
+    paths = _paths(option)
+    return f"{option.partition('=')[0]}={':'.join(path.removeprefix(base) for path in paths)}" if paths else option
 
 
 def _paths(option: str) -> list[str]:

@@ -166,7 +166,9 @@ def _vm(settings: Config, sandbox_id: str, run_dir: Path, sharing: SharingPlan, 
 
 
 def _memory_modules(hypervisor: HypervisorConfig) -> tuple[str, ...]:
-    """Drivers that the guest needs for its memory to come and go."""
+    """Drivers that our guest needs for its memory to come and go; Kata's kernels have them, and no modules to load."""
+    if _kind(hypervisor).is_stock:
+        return ()
     wanted = (("virtio_mem", hypervisor.enable_virtio_mem), ("virtio_balloon", hypervisor.reclaim_guest_freed_memory))
     return tuple(name for name, is_used in wanted if is_used)
 

@@ -26,11 +26,21 @@ def check_pod(spec: Spec, kind: ContainerKind) -> None:
     for name, wish in _WISHES.items():
         entries = [item for item in spec.linux.namespaces if item.type == name]
         if not entries:
-            raise UnimplementedError(f"the host's {wish} is not possible: the pod runs in a VM, with its own kernel")
+            raise _not_possible(wish)
         if any(item.path for item in entries):
             raise UnimplementedError(
                 f"{name} namespace {entries[-1].path} is the host's, and can't be joined: the pod runs in a VM"
             )
+
+
+def check_settings(host_namespaces: Iterable[str]) -> None:
+    """Raise `UnimplementedError` if a pod of the Sandbox API, whose spec nobody wrote, is to have such a namespace."""
+    for name in host_namespaces:
+        raise _not_possible(_WISHES[name])
+
+
+def _not_possible(wish: str) -> UnimplementedError:
+    return UnimplementedError(f"the host's {wish} is not possible: the pod runs in a VM, with its own kernel")
 
 
 def shares_processes(spec: Spec, kind: ContainerKind, others: Iterable[Spec]) -> bool:

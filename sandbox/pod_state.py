@@ -26,6 +26,9 @@ from sandbox.resources import hierarchies
 from sandbox.resources.pod_cgroup import PodCgroup
 from sandbox.rundir import RunDirectory, is_owned, run_dir_for
 
+#: How long the containers' ends may take to be told once the VM is gone, in seconds.
+ENDS_TIMEOUT = 2.0
+
 
 @dataclass
 class PodState:
@@ -132,6 +135,12 @@ class PodState:
         if self.machine is None:
             raise UnavailableError("the sandbox has no VM")
         return self.machine
+
+    async def see_containers_end(self) -> None:
+        """Once the VM is gone: return when the ends of all containers are told, or after `ENDS_TIMEOUT`."""
+        with anyio.move_on_after(ENDS_TIMEOUT):
+            for container in list(self.containers.values()):
+                await container.init.wait()
 
     def container(self, container_id: str) -> Container:
         """A container by its id; raises `NotFoundError`."""

@@ -28,6 +28,8 @@ class Process:
         self.stdin_closed = False
         #: Serialises moves that wait for the guest, and orders the start event before the exit event.
         self.moving = anyio.Lock()
+        #: Held while it is forgotten.
+        self.deleting = anyio.Lock()
         self.exit: ExitInfo | None = None
         #: Stops the streams and the waiter.
         self.scope = anyio.CancelScope()
@@ -87,6 +89,13 @@ class Process:
     async def wait_started(self) -> None:
         """Return once the guest runs it."""
         await self._started.wait()
+
+    async def settled(self) -> None:
+        """Return once it does not run, nor is being started."""
+        async with self.moving:
+            runs = self.is_running
+        if runs:
+            await self.wait()
 
     async def wait(self) -> ExitInfo:
         """The exit, as soon as there is one."""

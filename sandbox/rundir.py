@@ -54,6 +54,11 @@ def start_time(pid: int) -> int | None:
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
+def process_entry(pid: int) -> dict[str, Any]:
+    """A process as a journal has it."""
+    return {"pid": pid, "start_time": start_time(pid)}
+
+
 class RunDirectory:
     """A run directory that this process owns, from `create` until `close`; its lock goes with the process."""
 
@@ -86,7 +91,7 @@ class RunDirectory:
 
     def record_process(self, name: str, pid: int) -> None:
         """Journal a helper process, so that it can be killed from disk alone."""
-        self._journal["processes"][name] = {"pid": pid, "start_time": start_time(pid)}
+        self._journal["processes"][name] = process_entry(pid)
         self._write()
 
     def record(self, key: str, value: Any) -> None:
@@ -95,9 +100,7 @@ class RunDirectory:
         self._write()
 
     def _write(self) -> None:
-        temporary = self.path / (_JOURNAL + ".new")
-        temporary.write_text(json.dumps(self._journal))
-        temporary.replace(self.path / _JOURNAL)
+        write_journal(self.path, self._journal)
 
     def close(self) -> None:
         """Remove the directory and give up its lock; idempotent."""
@@ -141,10 +144,17 @@ def _unescape(text: str) -> str:
     return text
 
 
-def read_journal(path: Path) -> dict[str, Any]:
+def write_journal(path: Path, journal: Mapping[str, Any], name: str = _JOURNAL) -> None:
+    """Write the journal of a run directory, so that a reader finds this one or the one before; raises `OSError`."""
+    temporary = path / (name + ".new")
+    temporary.write_text(json.dumps(journal))
+    temporary.replace(path / name)
+
+
+def read_journal(path: Path, name: str = _JOURNAL) -> dict[str, Any]:
     """The journal of a run directory; empty if there is none or it can't be read."""
     try:
-        journal = json.loads((path / _JOURNAL).read_bytes())
+        journal = json.loads((path / name).read_bytes())
     except (OSError, ValueError):
         return {}
     return journal if isinstance(journal, dict) else {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 
@@ -13,7 +13,7 @@ from agent_client.streams import repeated
 from sandbox.guest_errors import EXIT_UNKNOWN
 from sandbox.interface import Stdio
 from sandbox.process import Process
-from sandbox.streams import output_pumps, pump_stdin
+from sandbox.streams import OutputPump, output_pumps, pump_stdin
 
 #: 128 + SIGKILL: what a process ends with when its VM goes.
 EXIT_KILLED = 137
@@ -27,14 +27,16 @@ async def run_process(
     """Pump the streams and call `on_exit` with the exit status once the output is delivered.
 
     The host's ends are closed before the exit is told: clients read until the end of file. Only where a grandchild
-    holds an output open do the pumps go on, until it lets go or `process.scope` is cancelled.
+    holds an output open do the pumps go on, until it lets go or `process.scope` is cancelled. Kata's agent forgets a
+    process, with all output that was not read, when it has answered a wait: so there the wait comes after the output,
+    as in Kata's own runtimes.
     """
     pumps = output_pumps(agent, process.container_id, process.guest_exec_id, stdio, process.io.terminal)
     with process.scope:
         async with anyio.create_task_group() as group:
             for pump in pumps:
                 group.start_soon(pump.run)
-            status = await _wait_with_stdin(process, agent, stdio)
+            status = await _wait_with_stdin(process, agent, stdio, [] if agent.knows_positions else pumps)
             for pump in pumps:
                 await pump.drained()
             if all(pump.is_done for pump in pumps):
@@ -43,9 +45,12 @@ async def run_process(
         await stdio.aclose()
 
 
-async def _wait_with_stdin(process: Process, agent: AgentClient, stdio: Stdio) -> int:
+async def _wait_with_stdin(process: Process, agent: AgentClient, stdio: Stdio, first: Sequence[OutputPump]) -> int:
+    """Feed standard input, and wait for the end: of the outputs `first`, then of the process; its exit status."""
     async with anyio.create_task_group() as group:
         group.start_soon(_feed, process, agent, stdio)
+        for pump in first:
+            await pump.ended()
         status = await wait_status(process, agent)
         group.cancel_scope.cancel()
     return status
@@ -53,7 +58,7 @@ async def _wait_with_stdin(process: Process, agent: AgentClient, stdio: Stdio) -
 
 async def _feed(process: Process, agent: AgentClient, stdio: Stdio) -> None:
     await process.wait_started()
-    await pump_stdin(agent, process.container_id, process.guest_exec_id, stdio)
+    await pump_stdin(agent, process.container_id, process.guest_exec_id, stdio, process.io.terminal)
 
 
 async def wait_status(process: Process, agent: AgentClient) -> int:

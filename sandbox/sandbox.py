@@ -174,22 +174,26 @@ class Sandbox:
         return await detached(self.pod.group, partial(deletion.delete, self.pod, container, process))
 
     async def pause(self, container_id: str) -> None:
-        process = self.pod.container(container_id).init
+        await detached(self.pod.group, partial(self._pause, self.pod.container(container_id).init))
+
+    async def _pause(self, process: Process) -> None:
         async with process.moving:
             state = process.state.paused()
-            with guest_errors(f"pause container {container_id}"):
-                await self.pod.require_machine().agent.pause_container(container_id)
+            with guest_errors(f"pause {process.state.what}"):
+                await self.pod.require_machine().agent.pause_container(process.container_id)
             process.state = state if not process.has_ended else process.state
-        self.pod.publish(events_pb.TaskPaused(container_id=container_id))
+        self.pod.publish(events_pb.TaskPaused(container_id=process.container_id))
 
     async def resume(self, container_id: str) -> None:
-        process = self.pod.container(container_id).init
+        await detached(self.pod.group, partial(self._resume, self.pod.container(container_id).init))
+
+    async def _resume(self, process: Process) -> None:
         async with process.moving:
             state = process.state.resumed()
-            with guest_errors(f"resume container {container_id}"):
-                await self.pod.require_machine().agent.resume_container(container_id)
+            with guest_errors(f"resume {process.state.what}"):
+                await self.pod.require_machine().agent.resume_container(process.container_id)
             process.state = state if not process.has_ended else process.state
-        self.pod.publish(events_pb.TaskResumed(container_id=container_id))
+        self.pod.publish(events_pb.TaskResumed(container_id=process.container_id))
 
     async def resize_pty(self, container_id: str, exec_id: str, width: int, height: int) -> None:
         process = self.pod.process(container_id, exec_id)
@@ -212,6 +216,9 @@ class Sandbox:
         limits = oci.decode(resources, oci.Resources, f"resources of container {container_id}")
         if container.init.has_ended:
             raise FailedPreconditionError(f"cannot update container {container_id}: it is stopped")
+        await detached(self.pod.group, partial(self._update, container_id, limits))
+
+    async def _update(self, container_id: str, limits: oci.Resources) -> None:
         machine = self.pod.require_machine()
         async with machine.sizer.updating(container_id, limits):
             with guest_errors(f"update container {container_id}"):
@@ -234,6 +241,7 @@ class Sandbox:
             await self._cancel_creations()
             if self.pod.machine is not None:
                 await self.pod.machine.close()
+                await self.pod.see_containers_end()
             for container in list(self.pod.containers.values()):
                 await container.held.aclose()
             self.life.ended()

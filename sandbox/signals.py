@@ -46,10 +46,15 @@ async def kill(pod: PodState, process: Process, signal: int) -> None:
 
 
 async def _send(agent: AgentClient, process: Process, signal: int) -> None:
-    """What kills may be sent twice, so a lost connection is no reason to give up."""
+    """What kills may be sent twice, so a lost connection is no reason to give up.
+
+    The init goes by the name that it was created with: without a name a signal is for every process of the container,
+    as a SIGKILL is to be, and with Kata 3 every other signal too.
+    """
+    init = "" if signal == SIGKILL else process.container_id
 
     async def send() -> None:
-        await agent.signal_process(process.container_id, process.guest_exec_id, signal, timeout=KILL_TIMEOUT)
+        await agent.signal_process(process.container_id, process.guest_exec_id or init, signal, timeout=KILL_TIMEOUT)
 
     await (repeated(agent, send) if signal == SIGKILL else send())
 

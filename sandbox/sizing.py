@@ -58,7 +58,7 @@ def limits_of(resources: Resources) -> Limits:
     cpu, memory = resources.cpu, resources.memory
     cpus = 0.0
     if cpu and cpu.quota and cpu.quota > 0:
-        cpus = cpu.quota / (cpu.period or _DEFAULT_PERIOD)
+        cpus = cpu.quota / (cpu.period if cpu.period and cpu.period > 0 else _DEFAULT_PERIOD)
     elif cpu and cpu.cpus:
         cpus = float(cpu_count(cpu.cpus))
     pages = sum(item.limit for item in resources.hugepage_limits if 0 < item.limit < _UNLIMITED)

@@ -16,7 +16,7 @@ from protos.gen import grpc as agent_pb
 from protos.gen.containerd import events as events_pb
 from sandbox.container import Exec
 from sandbox.errors import UnavailableError
-from sandbox.guest_errors import start_failure
+from sandbox.guest_errors import EXIT_UNKNOWN, start_failure
 from sandbox.guest_spec import guest_process
 from sandbox.interface import ExitInfo, OpenStdio
 from sandbox.machine import Machine
@@ -47,7 +47,11 @@ async def start_init(agent: AgentClient, process: Process) -> None:
 
 async def start_exec(agent: AgentClient, process: Exec, open_stdio: OpenStdio) -> None:
     """Open the exec's streams and run it. On failure the streams are closed and it counts as ended."""
-    process.stdio = await open_stdio(process.container_id, process.io)
+    try:
+        process.stdio = await open_stdio(process.container_id, process.io)
+    except Exception:
+        process.failed(EXIT_UNKNOWN)
+        raise
     if process.stdin_closed:
         process.stdio.close_stdin()
     try:

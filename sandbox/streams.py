@@ -43,10 +43,18 @@ _log = logging.getLogger(__name__)
 class OutputPump:
     """One output stream, guest to host. Lives from the start of the process until its end of file, or its deletion."""
 
-    def __init__(self, read: Callable[[int], Awaitable[bytes]], write: Callable[[bytes], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        read: Callable[[int], Awaitable[bytes]],
+        write: Callable[[bytes], Awaitable[None]],
+        *,
+        tells_silence: bool = True,
+    ) -> None:
+        """`tells_silence`: the agent also answers empty when it is not the end (see `_next`)."""
         self._read = read
         self._write = write
-        self._is_done = False
+        self._tells_silence = tells_silence
+        self._done = anyio.Event()
         #: Nobody has to wait for the rest: there is none, or it is a descendant's.
         self._settled = anyio.Event()
         self._since = time.monotonic()
@@ -60,7 +68,11 @@ class OutputPump:
     @property
     def is_done(self) -> bool:
         """Whether everything is delivered and no more can come."""
-        return self._is_done
+        return self._done.is_set()
+
+    async def ended(self) -> None:
+        """Return when everything is delivered and no more can come."""
+        await self._done.wait()
 
     async def run(self) -> None:
         """Pump until end of file, a lost guest, or cancellation."""
@@ -72,7 +84,7 @@ class OutputPump:
         except AgentError as error:
             _log.debug("output stream ended: %s", error)
         finally:
-            self._is_done = True
+            self._done.set()
             self._settled.set()
 
     async def _deliver(self, data: bytes) -> None:
@@ -95,14 +107,14 @@ class OutputPump:
     async def _next(self) -> bytes:
         """The next output; empty at the end.
 
-        After the process' exit an agent also answers empty when a descendant that still holds the stream has been quiet
+        After the exit of the process our agent also answers empty when a descendant that has the stream is quiet
         for a while. That answer took its time; the true end is told at once when it is asked for again.
         """
         self._turn(QUIET)
         while True:
             asked = time.monotonic()
             data = await self._read(self._appetite)
-            if data or time.monotonic() - asked < PROMPT:
+            if data or not self._tells_silence or time.monotonic() - asked < PROMPT:
                 return data
 
     def _turn(self, patience: float) -> None:
@@ -124,19 +136,24 @@ class OutputPump:
 
 def output_pumps(agent: AgentClient, container_id: str, exec_id: str, stdio: Stdio, terminal: bool) -> list[OutputPump]:
     """The pumps of a process; a terminal has one output only."""
-
-    pumps = [OutputPump(Output(agent, container_id, exec_id).read, stdio.write_stdout)]
+    tells = agent.knows_positions
+    pumps = [OutputPump(Output(agent, container_id, exec_id).read, stdio.write_stdout, tells_silence=tells)]
     if not terminal:
-        pumps.append(OutputPump(Output(agent, container_id, exec_id, is_stderr=True).read, stdio.write_stderr))
+        stderr = Output(agent, container_id, exec_id, is_stderr=True)
+        pumps.append(OutputPump(stderr.read, stdio.write_stderr, tells_silence=tells))
     return pumps
 
 
-async def pump_stdin(agent: AgentClient, container_id: str, exec_id: str, stdio: Stdio) -> None:
-    """Feed standard input until its end, then close it in the guest; ends quietly when the process is gone."""
+async def pump_stdin(agent: AgentClient, container_id: str, exec_id: str, stdio: Stdio, terminal: bool) -> None:
+    """Feed standard input until its end, then close it in the guest; ends quietly when the process is gone.
+
+    A terminal stays open: it has one descriptor for both ways, and Kata's agent would hang it up.
+    """
     guest = Input(agent, container_id, exec_id)
     try:
         await _feed(guest, stdio)
-        await guest.close()
+        if not terminal:
+            await guest.close()
     except AgentError as error:
         _log.debug("standard input of %s/%s ended: %s", container_id, exec_id, error)
 

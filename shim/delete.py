@@ -5,7 +5,10 @@ time (runtime v2, "delete"). So it is quick, silent, idempotent, and works from 
 
 - a sandbox, or a container that stands alone, takes its whole pod with it, daemon included;
 - a container of a pod whose daemon lives leaves everything alone: the daemon has undone it, or will;
-- a container of a pod whose daemon is dead takes the pod with it: nobody serves it any more.
+- a container of a pod whose daemon is dead takes the pod with it: nobody serves it any more;
+- where another bundle has taken the place of the one that it was run in, its container is long gone, and what lives
+  under its id is somebody else's (containerd does not wait for `delete` after an orderly end; docker's restart takes
+  the same id again).
 """
 
 from __future__ import annotations
@@ -38,6 +41,8 @@ def run(invocation: Invocation) -> bytes:
     if problem:
         raise ShimError(f"flag -id: {invocation.id[:80]!r} {problem}")
     bundle = invocation.bundle or "."
+    if _is_replaced(bundle):
+        return _response(0)
     group = _group(invocation.id, bundle)
     run_dir = run_dir_for(invocation.address, invocation.namespace, group.sandbox_id)
     pid = None
@@ -46,6 +51,15 @@ def run(invocation: Invocation) -> bytes:
         pid = _clean(run_dir)
         sockets.remove_stale(_socket_path(invocation, bundle, group.sandbox_id))
     return _response(pid or 0)
+
+
+def _is_replaced(bundle: str) -> bool:
+    """Whether the working directory was removed, and `bundle` is another one by now."""
+    try:
+        own, there = os.stat("."), os.stat(bundle)
+    except OSError:
+        return False
+    return own.st_nlink == 0 and (own.st_dev, own.st_ino) != (there.st_dev, there.st_ino)
 
 
 def _group(container_id: str, bundle: str) -> Group:

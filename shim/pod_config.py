@@ -12,34 +12,32 @@ from protos.codec import DecodeError
 from protos.gen.containerd.runtime.sandbox import v1
 from sandbox.errors import InvalidArgumentError
 from sandbox.interface import PodSettings, SandboxRequest
-from shim.errors import ShimError
-from shim.options import config_body, config_path
+from shim.translate import runtime_options
 
 if TYPE_CHECKING:
-    from shim.pod_messages import DnsConfig, PodConfig
+    from shim.pod_messages import DnsConfig, LinuxPod, PodConfig
 
 CONFIG_TYPE = "runtime.v1.PodSandboxConfig"
 #: Linux' limit for a host name (HOST_NAME_MAX).
 _HOSTNAME_LIMIT = 64
 #: Most lines of a resolv.conf, and most characters of each; a resolver reads three servers and some domains.
 _DNS_LINES, _DNS_LENGTH = 64, 8192
+#: CRI's `NamespaceMode.NODE`: the host's.
+_NODE = 2
 
 
 def sandbox_request(message: v1.CreateSandboxRequest) -> SandboxRequest:
     """The request; raises `InvalidArgumentError`. Options of other types than the two known are another runtime's."""
     options = message.options
     url, value = (options.type_url, bytes(options.value)) if options is not None else ("", b"")
-    try:
-        path, body = config_path(url, value), config_body(url, value)
-    except ShimError as error:
-        raise InvalidArgumentError(str(error)) from error
+    path, body = runtime_options(options)
     return SandboxRequest(
         sandbox_id=message.sandbox_id,
         bundle=Path(message.bundle_path),
         netns_path=message.netns_path,
         annotations=dict(message.annotations),
         settings=_decoded(value) if url.rpartition("/")[2] == CONFIG_TYPE else PodSettings(),
-        config_path=Path(path) if path else None,
+        config_path=path,
         config_body=body,
     )
 
@@ -68,7 +66,15 @@ def pod_settings(config: PodConfig) -> PodSettings:
         cpu_quota=_limit(limits, "cpu_quota"),
         cpu_shares=_limit(limits, "cpu_shares"),
         memory_limit=_limit(limits, "memory_limit_in_bytes"),
+        host_namespaces=_host_namespaces(linux),
     )
+
+
+def _host_namespaces(linux: LinuxPod | None) -> tuple[str, ...]:
+    context = linux.security_context if linux is not None else None
+    options = context.namespace_options if context is not None else None
+    modes = {"pid": options.pid, "ipc": options.ipc} if options is not None else {}
+    return tuple(name for name, mode in modes.items() if mode == _NODE)
 
 
 def _limit(limits: Any, name: str) -> int:

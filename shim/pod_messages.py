@@ -36,10 +36,26 @@ class Resources(betterproto2.Message):
 
 
 @dataclass(eq=False, repr=False)
+class Namespaces(betterproto2.Message):
+    """Whose namespaces the pod has (`NamespaceOption`), as numbers of `NamespaceMode`."""
+
+    pid: int = betterproto2.field(2, betterproto2.TYPE_INT32)
+    ipc: int = betterproto2.field(3, betterproto2.TYPE_INT32)
+
+
+@dataclass(eq=False, repr=False)
+class SecurityContext(betterproto2.Message):
+    """The pod's own part of what its containers may (`LinuxSandboxSecurityContext`)."""
+
+    namespace_options: Namespaces | None = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+
+
+@dataclass(eq=False, repr=False)
 class LinuxPod(betterproto2.Message):
     """What of a pod is specific to Linux (`LinuxPodSandboxConfig`)."""
 
     cgroup_parent: str = betterproto2.field(1, betterproto2.TYPE_STRING)
+    security_context: SecurityContext | None = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
     sysctls: dict[str, str] = betterproto2.field(3, betterproto2.TYPE_MAP, map_meta=_TEXTS)
     resources: Resources | None = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
 

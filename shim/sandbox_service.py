@@ -21,7 +21,7 @@ from protos.gen.containerd.runtime.sandbox import v1
 from protos.gen.wellknown import Any
 from sandbox.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, SandboxError
 from sandbox.interface import Pod, SandboxStatus
-from shim import pod_config, translate
+from shim import pod_config
 from shim.guard import guarded, time_for_work
 from shim.lifetime import Lifetime
 from shim.metrics import host
@@ -121,8 +121,9 @@ class SandboxService(v1.SandboxBase):
     async def update_sandbox(self, message: v1.UpdateSandboxRequest) -> v1.UpdateSandboxResponse:
         """What the containers may use together, and annotations, from now on."""
         self._check_id(message.sandbox_id)
-        limits = translate.oci_resources(message.resources) if message.resources is not None else None
-        await self._pod.life.update(limits, message.annotations)
+        from shim import pod_update
+
+        await self._pod.life.update(pod_update.resources(message), message.annotations)
         return v1.UpdateSandboxResponse()
 
     async def sandbox_metrics(self, message: v1.SandboxMetricsRequest) -> v1.SandboxMetricsResponse:

@@ -93,10 +93,14 @@ def _abandon(pid: int, path: str) -> None:
     import select
 
     # The daemon is our child or the fork server's; a pidfd tells of its end either way.
-    pidfd = os.pidfd_open(pid)
-    os.kill(pid, 9)
-    select.select([pidfd], [], [], ABANDON_TIMEOUT)
-    os.close(pidfd)
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        pass
+    else:
+        os.kill(pid, 9)
+        select.select([pidfd], [], [], ABANDON_TIMEOUT)
+        os.close(pidfd)
     sockets.remove_stale(path)
 
 

@@ -27,14 +27,15 @@ def create_request(message: v2.CreateTaskRequest) -> CreateRequest:
     bundle = Path(message.bundle)
     if not bundle.is_absolute():
         raise InvalidArgumentError(f"bundle {message.bundle!r} is not an absolute path")
+    path, body = runtime_options(message.options)
     return CreateRequest(
         container_id=checked_id("container", message.id),
         bundle=bundle,
         rootfs=tuple(Mount(m.type, m.source, m.target, tuple(m.options)) for m in message.rootfs),
         io=_stdio(message),
         checkpoint=message.checkpoint,
-        config_path=_config_path(message.options),
-        config_body=_config_body(message.options),
+        config_path=path,
+        config_body=body,
     )
 
 
@@ -60,6 +61,17 @@ def resources(message: v2.UpdateTaskRequest) -> bytes:
 def oci_resources(packed: Any) -> bytes:
     """OCI resources as JSON; raises `InvalidArgumentError` for anything else."""
     return _json(packed, anys.LINUX_RESOURCES_URL, "resources")
+
+
+def runtime_options(packed: Any) -> tuple[Path | None, str]:
+    """The configuration that options name, and the one that they are, in TOML; raises `InvalidArgumentError`."""
+    if packed is None:
+        return None, ""
+    try:
+        path, body = (read(packed.type_url, bytes(packed.value)) for read in (config_path, config_body))
+    except ShimError as error:
+        raise InvalidArgumentError(str(error)) from error
+    return Path(path) if path else None, body
 
 
 def signal_number(message: v2.KillRequest) -> int:
@@ -117,25 +129,6 @@ def _process_info(process: ProcessInfo) -> types.ProcessInfo:
 
 def _stdio(message: v2.CreateTaskRequest | v2.ExecProcessRequest) -> StdioUris:
     return StdioUris(message.stdin, message.stdout, message.stderr, message.terminal)
-
-
-def _config_path(options: Any) -> Path | None:
-    if options is None:
-        return None
-    try:
-        path = config_path(options.type_url, options.value)
-    except ShimError as error:
-        raise InvalidArgumentError(str(error)) from error
-    return Path(path) if path else None
-
-
-def _config_body(options: Any) -> str:
-    if options is None:
-        return ""
-    try:
-        return config_body(options.type_url, options.value)
-    except ShimError as error:
-        raise InvalidArgumentError(str(error)) from error
 
 
 def _json(packed: Any, expected: str, what: str) -> bytes:

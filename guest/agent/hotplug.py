@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from guest.agent.errors import DeadlineError, FailedPreconditionError, InvalidArgumentError, failed
 from guest.agent.log import log
@@ -26,20 +26,50 @@ async def online(sys: str, cpus: int, wait: bool, cpu_only: bool, timeout: float
     `cpus` is how many offline CPUs are to come online, 0 meaning all there are. A plugged CPU may show up late: the
     call waits for `timeout` seconds, and raises `DeadlineError` then if the host asked to `wait` for them.
     """
-    wanted = min(cpus, MAX_CPUS)
+    wanted, done = min(cpus, MAX_CPUS), 0
+
+    def more() -> int:
+        nonlocal done
+        done += online_cpus(sys, wanted - done)
+        return done
+
+    await _reach(wanted, more, wait, timeout)
+    if not cpu_only:
+        online_memory(sys)
+
+
+async def online_all(sys: str, total: int, wait: bool, cpu_only: bool, timeout: float) -> None:
+    """As `online`, for a host that says as Kata's (since 3.2) how many CPUs are to be online in `total`.
+
+    All that are there come online, for older ones of Kata's mean the new ones alone.
+    """
+
+    def more() -> int:
+        online_cpus(sys, 0)
+        return count_online(sys)
+
+    await _reach(min(total, MAX_CPUS), more, wait, timeout)
+    if not cpu_only:
+        online_memory(sys)
+
+
+async def _reach(wanted: int, more: Callable[[], int], wait: bool, timeout: float) -> None:
+    """Call `more`, which tells how many have come online, until there are enough."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
-    done = online_cpus(sys, wanted)
-    while done < wanted:
+    while (done := more()) < wanted:
         if loop.time() >= deadline:
             if wait:
                 raise DeadlineError(f"{done} of {wanted} CPUs came online within {timeout:g} s")
             log.warning("%d of %d CPUs came online", done, wanted)
-            break
+            return
         await asyncio.sleep(_POLL_SECONDS)
-        done += online_cpus(sys, wanted - done)
-    if not cpu_only:
-        online_memory(sys)
+
+
+def count_online(sys: str) -> int:
+    """How many CPUs are online; one that can't go offline has no file that says so."""
+    directory = f"{sys}/devices/system/cpu"
+    return sum(_read(f"{directory}/{name}/online") != "0" for name in _entries(directory, _CPU))
 
 
 def offline_cpus(sys: str, most: int) -> int:

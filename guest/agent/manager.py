@@ -201,7 +201,13 @@ class ContainerManager:
         try:
             write_json(file, document)
             start = partial(self._start_exec, container_id, file, document["args"])
-            container.add_exec(await self._launcher.launch(exec_id, document, start))
+            started = await self._launcher.launch(exec_id, document, start)
+            if self._containers.get(container_id) is not container:
+                # It was removed meanwhile, with the streams of all that it had.
+                started.signal(signal.SIGKILL)
+                started.streams.close()
+                raise NotFoundError(f"container {container_id} does not exist")
+            container.add_exec(started)
         finally:
             container.unreserve(exec_id)
             _unlink(file)

@@ -45,7 +45,9 @@ class SandboxRpcs(AgentRpcs):
         """Use CPUs and memory that were plugged in."""
         timeout = self.agent.options.hotplug_timeout
         sys, most = self.agent.layout.sys, message.most_cpus
-        if message.nb_cpus or most is None:
+        if most is None:
+            await hotplug.online_all(sys, message.nb_cpus, message.wait, message.cpu_only, timeout)
+        elif message.nb_cpus:
             await hotplug.online(sys, message.nb_cpus, message.wait, message.cpu_only, timeout)
         elif not message.cpu_only:
             hotplug.online_memory(sys)

@@ -153,9 +153,13 @@ def _watch_guardian(pid: int) -> None:
 
 
 def _be_nice(pid: int, niceness: int) -> None:
-    """Set the niceness of all threads of a process; those it starts later inherit it."""
-    for entry in Path(f"/proc/{pid}/task").iterdir():
+    """Set the niceness of all threads of a process, if it is there; those it starts later inherit it."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except (FileNotFoundError, ProcessLookupError):
+        return
+    for thread in threads:
         try:
-            os.setpriority(os.PRIO_PROCESS, int(entry.name), niceness)
+            os.setpriority(os.PRIO_PROCESS, int(thread), niceness)
         except (ProcessLookupError, PermissionError):
             continue

@@ -29,8 +29,10 @@ _LOOK_AGAIN = 0.5
 class Vcpus:
     """The vCPUs of one VM; legal while it runs."""
 
-    def __init__(self, hotplug: Hotplug) -> None:
+    def __init__(self, hotplug: Hotplug, *, can_go: bool = True) -> None:
+        """`can_go`: whether a vCPU may be unplugged at all."""
         self._hotplug = hotplug
+        self._can_go = can_go
 
     async def count(self) -> int:
         """How many there are now."""
@@ -44,24 +46,30 @@ class Vcpus:
     async def grow(self, count: int) -> int:
         """Have at least `count`; returns how many were plugged in, which the guest has to set online.
 
-        Raises `HypervisorError` when QEMU has no place for so many, or refuses: then none was plugged in.
+        Raises `HypervisorError` when QEMU has no place for so many, or refuses: then none was plugged in, or, where
+        none can go, those stay that came. Who is cancelled hears of it when all are there.
         """
         places = await self._places()
         missing = count - sum(map(_is_there, places))
         free = [place for place in places if not _is_there(place)]
         if missing > len(free):
             raise HypervisorError(f"the VM can have {len(places)} vCPUs, not {count}")
-        done: list[str] = []
+        chosen = free[: max(0, missing)]
+        with anyio.CancelScope(shield=True):
+            await self._add(chosen)
+        return len(chosen)
+
+    async def _add(self, places: Sequence[dict[str, Any]]) -> None:
+        tried: list[str] = []
         try:
-            for place in free[: max(0, missing)]:
-                name = f"{_ID_PREFIX}{place['props']['socket-id']}"
-                await self._hotplug.add(place["type"], name, place["props"])
-                done.append(name)
+            for place in places:
+                tried.append(f"{_ID_PREFIX}{place['props']['socket-id']}")
+                await self._hotplug.add(place["type"], tried[-1], place["props"])
         except HypervisorError:
-            for name in reversed(done):
+            # The last one, too, may have come, and been answered too late.
+            for name in reversed(tried) if self._can_go else ():
                 await self._remove(name, UNPLUG_TIMEOUT)
             raise
-        return len(done)
 
     async def shrink(self, count: int, timeout: float = UNPLUG_TIMEOUT) -> HypervisorError | None:
         """Have `count`, or as few as the guest lets go of, the last plugged in going first; returns what stopped it.

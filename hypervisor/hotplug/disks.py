@@ -27,6 +27,8 @@ Aio = Literal["threads", "native", "io_uring"]
 CONTROLLER = "scsi0"
 #: Seconds for QEMU to open an image: it may lie on a slow network file system.
 OPEN_TIMEOUT = 15.0
+#: QEMU's words for a node that it does not have.
+_NO_NODE = "Failed to find node"
 
 _log = logging.getLogger(__name__)
 
@@ -111,20 +113,20 @@ class Disks:
         self._changing = anyio.Lock()
 
     async def attach(self, disk_id: str, image: DiskImage) -> Disk:
-        """Plug in a disk named `disk_id`, a new name; raises `HypervisorError`, and nothing is left then."""
+        """Plug in a disk named `disk_id`, a new name; raises `HypervisorError`, and nothing is left then.
+
+        What can't be undone keeps its place.
+        """
         async with self._changing:
             slot, address = await self._place(disk_id)
             disk = Disk(disk_id, image, address, slot)
             try:
                 await self._open(disk)
-                try:
-                    properties = front_end(disk_id, image, self._settings)
-                    await self._hotplug.add(address.front_end, f"{disk_id}-dev", properties | address.properties)
-                except BaseException:
-                    await self._undo(disk)
-                    raise
+                properties = front_end(disk_id, image, self._settings)
+                await self._hotplug.add(address.front_end, f"{disk_id}-dev", properties | address.properties)
             except BaseException:
-                self._give_back(disk)
+                if await self._undone(disk):
+                    self._give_back(disk)
                 raise
         return disk
 
@@ -156,16 +158,19 @@ class Disks:
             except QmpError as again:
                 raise HypervisorError(f"open {disk.image.path}: {again}") from again
 
-    async def _undo(self, disk: Disk) -> None:
-        """After a front end that did not come, or whose coming nobody waited for."""
+    async def _undone(self, disk: Disk) -> bool:
+        """After a node or a front end that did not come, or whose coming nobody waited for; whether there is none."""
         with anyio.CancelScope(shield=True):
             try:
                 await self._hotplug.remove(f"{disk.id}-dev")
                 await self._hotplug.execute("blockdev-del", {"node-name": disk.id})
             except VmGoneError:
-                return
+                return True
             except HypervisorError as error:
-                _log.warning("disk %s is left in the VM: %s", disk.id, error)
+                if _NO_NODE not in str(error):
+                    _log.warning("disk %s is left in the VM: %s", disk.id, error)
+                    return False
+        return True
 
     async def _place(self, disk_id: str) -> tuple[PciSlot | None, DiskAddress]:
         if self._settings.bus == "virtio-blk":
@@ -182,8 +187,10 @@ class Disks:
             return
         slot = self._hotplug.slots.take(CONTROLLER)
         try:
-            await self._hotplug.add("virtio-scsi-pci", CONTROLLER, slot.properties)
-        except BaseException:
+            # To the end, whoever gives up: there can be no other of its name.
+            with anyio.CancelScope(shield=True):
+                await self._hotplug.add("virtio-scsi-pci", CONTROLLER, slot.properties)
+        except HypervisorError:
             self._hotplug.slots.give_back(slot)
             raise
         self._has_controller = True

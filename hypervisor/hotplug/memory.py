@@ -7,6 +7,7 @@ of what was plugged in, without what the VM booted with.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Protocol
 
 import anyio
@@ -56,7 +57,10 @@ class Dimms:
         return sum(self._plugged.values())
 
     async def grow(self, mib: int, block_mib: int) -> None:
-        """See `PluggableMemory`: one more DIMM of what is missing, rounded up."""
+        """See `PluggableMemory`: one more DIMM of what is missing, rounded up.
+
+        Who is cancelled hears of it when the DIMM is there: one that nobody knows of would keep its slot for ever.
+        """
         missing = mib - self.plugged_mib
         if missing <= 0:
             return
@@ -66,11 +70,17 @@ class Dimms:
             raise HypervisorError(
                 f"no free memory slot for {size} MiB: all {self._slots} are in use (see memory_slots)"
             )
+        with anyio.CancelScope(shield=True):
+            await self._add(number, size)
+
+    async def _add(self, number: int, size: int) -> None:
         backend = {"qom-type": "memory-backend-memfd", "id": f"mem{number}", "size": size * _MIB, "share": True}
         await self._hotplug.execute("object-add", backend)
         try:
             await self._hotplug.add("pc-dimm", f"dimm{number}", {"memdev": f"mem{number}"})
         except HypervisorError:
+            # QEMU may have made it, and answered too late.
+            await self._hotplug.discard(f"dimm{number}")
             await self._forget(number)
             raise
         self._plugged[number] = size
@@ -107,16 +117,20 @@ class VirtioMem:
         return self._plugged_mib
 
     async def grow(self, mib: int, block_mib: int) -> None:
-        """See `PluggableMemory`; what a guest did not take in time is taken back."""
+        """See `PluggableMemory`; what a guest did not take in time, or nobody waits for any more, is taken back."""
         before = self._plugged_mib
         wanted = min(-(-mib // block_mib) * block_mib, self._size_mib)
         if wanted <= before:
             return
-        await self._resize(wanted, RESIZE_TIMEOUT)
-        if self._plugged_mib < wanted:
-            taken = self._plugged_mib - before
-            await self._resize(before, 0)
-            raise HypervisorError(f"the guest took {taken} of {wanted - before} MiB within {RESIZE_TIMEOUT:g} s")
+        try:
+            await self._resize(wanted, RESIZE_TIMEOUT)
+            if self._plugged_mib < wanted:
+                taken = self._plugged_mib - before
+                raise HypervisorError(f"the guest took {taken} of {wanted - before} MiB within {RESIZE_TIMEOUT:g} s")
+        except BaseException:
+            with anyio.CancelScope(shield=True), suppress(HypervisorError):
+                await self._resize(before, 0)
+            raise
 
     async def shrink(self, mib: int, timeout: float = UNPLUG_TIMEOUT) -> HypervisorError | None:
         """See `PluggableMemory`; the guest gives back what it can move its data away from."""

@@ -38,6 +38,8 @@ async def plug(hotplug: Hotplug, nic: Nic) -> PluggedNic:
             properties = {**replace(nic, slot=slot).properties, "romfile": ""}
             await hotplug.add(DRIVER, nic.id, properties)
         except HypervisorError:
+            # QEMU may have made it, and answered too late.
+            await hotplug.discard(nic.id)
             await _remove_backend(hotplug, nic.netdev)
             raise
     except BaseException:

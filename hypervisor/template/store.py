@@ -12,6 +12,7 @@ becomes of the directory. A file system in memory is a must: the guest's memory 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
@@ -40,6 +41,8 @@ _MANIFEST_LIMIT = 64 << 10
 FORMAT = 2
 #: Hexadecimal digits of a key.
 KEY_LENGTH = 32
+#: What is wrong with this process, or the host, and not with a template.
+_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _KEY = re.compile(rf"[0-9a-f]{{{KEY_LENGTH}}}")
 
 _log = logging.getLogger(__name__)
@@ -72,7 +75,10 @@ class TemplateStore:
         self._max_age = max_age
 
     def open(self, key: str) -> Template | None:
-        """The template, verified; None if there is none. A broken or old one is dropped, with one line in the log."""
+        """The template, verified; None if there is none, or this process has no room for another file.
+
+        A broken or old one is dropped, with one line in the log.
+        """
         place = self.root / key
         if not place.is_dir():
             return None
@@ -86,7 +92,10 @@ class TemplateStore:
             template.guest = bytes.fromhex(manifest["guest"])
         except (OSError, ValueError, TypeError, HypervisorError) as error:
             template.close()
-            self.drop(key, str(error))
+            if isinstance(error, OSError) and error.errno in _OURS:
+                _log.warning("template %s can't be opened now: %s", key[:12], error.strerror)
+            else:
+                self.drop(key, str(error))
             return None
         return template
 

@@ -164,9 +164,11 @@ async def _drain(endpoint: Path) -> str:
     """SIGUSR1 to the server, then wait until nothing waits there any more."""
     status = await _ask(endpoint)
     os.kill(status.pid, signal.SIGUSR1)
-    with anyio.fail_after(END_TIMEOUT):
+    with anyio.move_on_after(END_TIMEOUT) as waited:
         while (await _ask(endpoint)).vmstatus or any(True for _ in journals(place_for(endpoint))):
             await anyio.sleep(_POLL)
+    if waited.cancelled_caught:
+        raise CommandError(f"the cache is not empty after {END_TIMEOUT:g} s")
     return f"the cache is empty, and stays so until it is started anew: {len(status.vmstatus)} VMs were ended"
 
 
@@ -194,7 +196,9 @@ async def _ask(endpoint: Path, is_quit: bool = False) -> GrpcStatus:
             await stub.quit(timeout=ANSWER_TIMEOUT)
             return GrpcStatus()
         return await stub.status(timeout=ANSWER_TIMEOUT)
-    except StreamTerminatedError:
+    except StreamTerminatedError as error:
+        if not is_quit:
+            raise CommandError(f"the server at {endpoint} has hung up") from error
         # A server that quits need not say so.
         return GrpcStatus()
     except (OSError, TimeoutError) as error:

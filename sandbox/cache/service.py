@@ -24,6 +24,9 @@ from sandbox.cache.handing import CLAIM_TIMEOUT, LINE_LIMIT, TAKEN, Ticket, is_t
 from sandbox.cache.maker import WaitingVm
 from sandbox.cache.pool import Pool
 
+#: Seconds to wait when there are no more descriptors.
+PAUSE = 1.0
+
 _log = logging.getLogger(__name__)
 
 
@@ -53,21 +56,31 @@ class Leases:
 
     async def serve(self) -> None:
         """Hand over what is claimed, until cancelled; what is promised and not claimed is ended then."""
-        loop = asyncio.get_running_loop()
         try:
             while True:
-                connection, _ = await loop.sock_accept(self._listener)
-                self._group.start_soon(self._hand_over, connection)
+                self._group.start_soon(self._hand_over, await self._accept())
         finally:
             with anyio.CancelScope(shield=True):
                 for lease in self._leases.values():
                     await lease.vm.end()
             self._leases.clear()
 
+    async def _accept(self) -> socket.socket:
+        while True:
+            try:
+                connection, _ = await asyncio.get_running_loop().sock_accept(self._listener)
+                return connection
+            except OSError as error:
+                _log.warning("a claim can't be accepted: %s", error.strerror)
+                await anyio.sleep(PAUSE)
+
     async def _expire(self, token: str, scope: anyio.CancelScope) -> None:
         with scope:
             await anyio.sleep(CLAIM_TIMEOUT)
-            lease = self._leases.pop(token)
+            lease = self._leases.pop(token, None)
+            if lease is None:
+                # Claimed in the very moment.
+                return
             _log.warning("VM %s was asked for and not claimed: it is back in the cache", lease.vm.id)
             self._pool.put_back(lease.vm)
 

@@ -12,17 +12,16 @@ What a server that was killed leaves is removed by the next: its VMs die with it
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sandbox.cleanup import kill
 from sandbox.digest import sha256_hex
-from sandbox.rundir import start_time
+from sandbox.rundir import process_entry, read_journal, write_journal
 
 ROOT = Path("/run/kata-cache")
 JOURNAL = "vm.json"
@@ -66,7 +65,8 @@ class State:
     def _sweep(self) -> None:
         for entry in list(self.path.iterdir()):
             if entry.is_dir():
-                _kill(entry)
+                if (pidfd := kill(read_journal(entry, JOURNAL))) is not None:
+                    os.close(pidfd)
                 shutil.rmtree(entry, ignore_errors=True)
             elif entry.name not in _KEEP:
                 entry.unlink(missing_ok=True)
@@ -90,40 +90,11 @@ class State:
 
 def record(place: Path, pid: int, about: dict[str, Any]) -> None:
     """Journal a VM's process, with what is to be told of it."""
-    text = json.dumps({"pid": pid, "start_time": start_time(pid), "created": time.time(), **about})
-    temporary = place / (JOURNAL + ".new")
-    temporary.write_text(text)
-    temporary.replace(place / JOURNAL)
-
-
-def read(place: Path) -> dict[str, Any]:
-    """The journal of a VM; empty if there is none."""
-    try:
-        found = json.loads((place / JOURNAL).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    write_journal(place, {**process_entry(pid), "created": time.time(), **about}, JOURNAL)
 
 
 def journals(path: Path) -> Iterator[dict[str, Any]]:
     """Those of all VMs of a server."""
     if path.is_dir():
-        yield from (found for entry in sorted(path.iterdir()) if entry.is_dir() and (found := read(entry)))
-
-
-def _kill(place: Path) -> None:
-    about = read(place)
-    pid = about.get("pid")
-    if type(pid) is not int or pid <= 1:
-        return
-    try:
-        fd = os.pidfd_open(pid)
-    except OSError:
-        return
-    try:
-        if start_time(pid) == about.get("start_time"):
-            signal.pidfd_send_signal(fd, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    finally:
-        os.close(fd)
+        places = [entry for entry in sorted(path.iterdir()) if entry.is_dir()]
+        yield from (found for place in places if (found := read_journal(place, JOURNAL)))

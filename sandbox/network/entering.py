@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -24,7 +25,8 @@ def enter(namespace: int) -> None:
 def within(namespace: int, work: Callable[[], T]) -> T:
     """The result of `work`, done in the namespace by a thread that ends with it; it must not take long.
 
-    The process itself never leaves its own namespace. What `work` raises is raised.
+    The process itself never leaves its own namespace. What `work` raises is raised; `OSError` where no further thread
+    may be started.
     """
     results: list[T] = []
     errors: list[Exception] = []
@@ -37,7 +39,11 @@ def within(namespace: int, work: Callable[[], T]) -> T:
             errors.append(error)
 
     thread = threading.Thread(target=run, name="netns")
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as error:
+        # A pod's limit of processes holds for its daemon too.
+        raise OSError(errno.EAGAIN, str(error)) from error
     thread.join()
     if errors:
         raise errors[0]

@@ -40,13 +40,14 @@ async def follow(network: PodNetwork, hotplug: Hotplug, guest: Guest) -> None:
         try:
             await update(network, hotplug, guest)
             failures = 0
-        except (SandboxError, HypervisorError) as error:
+        except (SandboxError, HypervisorError, OSError) as error:
+            # No room for the journal, or no more descriptors, is no end of a pod either.
             failures += 1
             _log.warning("a change of the pod's network could not be carried into the VM: %s", error)
 
 
 async def update(network: PodNetwork, hotplug: Hotplug, guest: Guest) -> None:
-    """Make the VM's network what the namespace's is now; raises `SandboxError`, `HypervisorError`."""
+    """Make the VM's network what the namespace's is now; raises `SandboxError`, `HypervisorError`, `OSError`."""
     async with working(network.namespace) as worker:
         scan = await worker.scan()
         ours = {each.device.index for each in network.carried.values()}

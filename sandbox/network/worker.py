@@ -48,6 +48,14 @@ def serve(channel_fd: int, namespace: int) -> None:
 def _send(channel: socket.socket, data: bytes, fds: list[int]) -> None:
     import os
 
+    from sandbox.network import wire
+
+    # A byte for each message but the last takes as many along as one may have.
+    while len(fds) > wire.MAX_FDS:
+        socket.send_fds(channel, [data[:1]], fds[: wire.MAX_FDS])
+        data, sent_fds, fds = data[1:], fds[: wire.MAX_FDS], fds[wire.MAX_FDS :]
+        for fd in sent_fds:
+            os.close(fd)
     sent = socket.send_fds(channel, [data], fds)
     channel.sendall(data[sent:])
     for fd in fds:

@@ -39,14 +39,16 @@ class VmSizer:
     def __init__(self, vm: Vm, spec: VmSpec, bounds: Range, agent: Callable[[], AgentClient]) -> None:
         self._bounds = bounds
         self._agent = agent
-        self._vcpus = Vcpus(vm.hotplug)
+        #: Whether vCPUs can go.
+        self._unplugs = spec.accelerator != "tcg"
+        self._vcpus = Vcpus(vm.hotplug, can_go=self._unplugs)
         self._memory: PluggableMemory = Dimms(vm.hotplug, spec.memory_slots)
         if spec.virtio_mem:
             self._memory = VirtioMem(vm.hotplug, spec.virtio_mem_mib)
-        #: Whether vCPUs can go.
-        self._unplugs = spec.accelerator != "tcg"
-        #: vCPUs that the guest does not use, for they could not go.
+        #: vCPUs that the guest does not use: they could not go, or a growth has failed before it was told of them.
         self._asleep = 0
+        #: Whether a growth has failed half-way: what the VM has more by it is not counted as its size.
+        self._has_leftovers = False
         #: Who is told of the threads of vCPUs.
         self._found: Callable[[list[int]], None] | None = None
         self._demand: dict[str, Limits] = {}
@@ -201,22 +203,33 @@ class VmSizer:
 
     async def _grow(self, target: VmSize) -> None:
         cpus = await self._add_cpus(target.vcpus) if target.vcpus > self.size.vcpus else 0
-        before = self._memory.plugged_mib
-        await self._memory.grow(target.memory_mib - self._first.memory_mib, self._block_mib)
-        has_memory = self._memory.plugged_mib > before
-        if cpus or has_memory:
-            await self._use(cpus, has_memory, max(target.vcpus, self.size.vcpus))
+        try:
+            if cpus:
+                await self._tell_vcpus()
+            before = self._memory.plugged_mib
+            await self._memory.grow(target.memory_mib - self._first.memory_mib, self._block_mib)
+            has_memory = self._memory.plugged_mib > before
+            if cpus or has_memory:
+                await self._use(cpus, has_memory, max(target.vcpus, self.size.vcpus))
+        except BaseException:
+            self._asleep += cpus
+            self._has_leftovers = True
+            raise
         await self._look()
 
     async def _add_cpus(self, count: int) -> int:
         """Have `count` that are awake or can be woken; returns how many the guest has to set online."""
         there = await self._vcpus.count()
-        missing = count - (there - self._asleep)
+        missing = max(0, count - (there - self._asleep))
         woken = min(missing, self._asleep)
-        added = await self._vcpus.grow(there + missing - woken)
+        try:
+            added = await self._vcpus.grow(there + missing - woken)
+        except HypervisorError:
+            # Those that have come and can't go.
+            self._asleep += max(0, await self._vcpus.count() - there)
+            self._has_leftovers = True
+            raise
         self._asleep -= woken
-        if added:
-            await self._tell_vcpus()
         return woken + added
 
     async def _use(self, cpus: int, has_memory: bool, most_cpus: int) -> None:
@@ -227,19 +240,24 @@ class VmSizer:
                 cpus, wait=True, cpu_only=not has_memory, most_cpus=most_cpus, timeout=ONLINE_TIMEOUT
             )
         except AgentError as error:
-            if error.code is not Status.DEADLINE_EXCEEDED or error.lost:
+            if error.lost or not _tells_of_slowness(error):
                 raise
             _log.warning("the guest is slow to use its new CPUs: %s", error)
-            await agent.online_cpu_mem(cpus, cpu_only=not has_memory, most_cpus=most_cpus, timeout=ONLINE_TIMEOUT)
+            # Kata's agent has no patience to spare: only memory is left to ask for.
+            again = cpus if agent.sets_cpus_offline else 0
+            await agent.online_cpu_mem(again, cpu_only=not has_memory, most_cpus=most_cpus, timeout=ONLINE_TIMEOUT)
 
     async def _shrink(self, target: VmSize) -> None:
+        if self._has_leftovers:
+            await self._look()
         before = self.size
-        if target.vcpus < before.vcpus:
+        if target.vcpus < before.vcpus or (self._has_leftovers and self._asleep):
             await self._remove_cpus(target.vcpus)
         if target.memory_mib < before.memory_mib:
             problem = await self._memory.shrink(target.memory_mib - self._first.memory_mib)
             if problem is not None:
                 _log.warning("memory of the VM stays: %s", problem)
+        self._has_leftovers = False
         await self._look()
         if self.size != before:
             _log.info("the VM has shrunk", extra={"fields": self._fields()})
@@ -249,6 +267,8 @@ class VmSizer:
         if self._unplugs:
             if problem := await self._vcpus.shrink(count):
                 _log.warning("vCPUs of the VM stay: %s", problem)
+            if self._asleep:
+                self._asleep = min(self._asleep, max(0, await self._vcpus.count() - count))
         elif agent.sets_cpus_offline:
             await agent.online_cpu_mem(0, cpu_only=True, most_cpus=count, timeout=ONLINE_TIMEOUT)
             self._asleep = max(0, await self._vcpus.count() - count)
@@ -262,3 +282,8 @@ class VmSizer:
 
     def _fields(self) -> dict[str, int]:
         return {"vcpus": self.size.vcpus, "memory_mib": self.size.memory_mib}
+
+
+def _tells_of_slowness(error: AgentError) -> bool:
+    """Whether CPUs have not come online in time, in our agent's words or in those of Kata's."""
+    return error.code is Status.DEADLINE_EXCEEDED or "failed to online" in error.message

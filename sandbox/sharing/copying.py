@@ -7,7 +7,6 @@ everything else the guest has what there was when the container was made, and wh
 from __future__ import annotations
 
 import logging
-import os
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ from pathlib import Path
 from hypervisor.vm import OnSpawn
 from protos.gen import grpc as agent_pb
 from sandbox import guest_paths
-from sandbox.errors import InvalidArgumentError, UnimplementedError
+from sandbox.errors import UnimplementedError
 from sandbox.interface import Mount
-from sandbox.sharing.directory import SharedDirectory
+from sandbox.sharing.directory import SharedDirectory, resolved
 from sandbox.sharing.following import Follower
 from sandbox.sharing.sending import send_tree
 from sandbox.sharing.share import Guest, Share, SharingPlan
@@ -90,7 +89,7 @@ class CopyShare(Share):
             tree = Tree(self._directory.path / container_id / "rootfs")
             await send_tree(guest, tree, guest_paths.rootfs(container_id))
         finally:
-            self._directory.remove(container_id)
+            await self._directory.remove(container_id)
         self._note(container_id, guest_paths.container(container_id), 0o755)
         _tell("the root file system", container_id, tree)
 
@@ -103,7 +102,8 @@ class CopyShare(Share):
                     f"mount source {entry.source}: what the host mounts there later can't follow into a copy (mount "
                     'propagation HostToContainer with shared_fs = "none")'
                 )
-            source, mode = _resolve(entry)
+            real, mode = resolved(entry.source)
+            source = Path(real)
             target = guest_paths.shared(entry.name)
             if stat.S_ISDIR(mode):
                 self._note(container_id, target, stat.S_IMODE(mode))
@@ -130,11 +130,11 @@ class CopyShare(Share):
             for place, mode in self._copied.get(container_id, {}).items()
         ]
 
-    def remove(self, container_id: str) -> None:
+    async def remove(self, container_id: str) -> None:
         """Forget the container's copies; the guest removes them."""
         self._follower.remove(container_id)
-        self._directory.remove(container_id)
         self._copied.pop(container_id, None)
+        await self._directory.remove(container_id)
 
     async def serve(self, guest: Guest) -> None:
         """Follow the volumes that are made to be changed."""
@@ -143,18 +143,10 @@ class CopyShare(Share):
     async def close(self, timeout: float) -> None:
         """Follow nothing any more."""
         self._follower.close()
-        self._directory.close()
+        await self._directory.close()
 
     def _note(self, container_id: str, place: str, mode: int) -> None:
         self._copied.setdefault(container_id, {})[place] = mode
-
-
-def _resolve(entry: ShareEntry) -> tuple[Path, int]:
-    source = Path(os.path.realpath(entry.source))
-    try:
-        return source, os.stat(source).st_mode
-    except OSError as error:
-        raise InvalidArgumentError(f"mount source {entry.source}: {error.strerror}") from error
 
 
 def _tell(what: str, container_id: str, tree: Tree) -> None:

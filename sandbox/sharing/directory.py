@@ -12,6 +12,9 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
+
 from sandbox import mounts
 from sandbox.errors import InvalidArgumentError, SandboxError
 from sandbox.interface import Mount
@@ -37,6 +40,8 @@ class SharedDirectory:
         #: How many have an entry that containers share: the guest knows files by their mount, so it must be one mount
         #: for all, or a socket that one container has made would be another file for the next.
         self._shared: dict[Path, int] = {}
+        #: Held while something is undone, so that whoever asks for the same again returns when it is.
+        self._undoing = anyio.Lock()
         self._prepared = False
 
     def prepare(self) -> None:
@@ -53,7 +58,7 @@ class SharedDirectory:
 
     def add_rootfs(self, container_id: str, rootfs: Sequence[Mount], fallback: Path) -> None:
         """Mount the container's root file system; without mounts of a snapshotter, bind `fallback` (spec.root.path)."""
-        place = self.path / container_id / "rootfs"
+        place = self._rootfs(container_id)
         place.mkdir(parents=True)
         # Noted before anything is mounted: a mount that fails must not leave its mount point.
         points = self._entries.setdefault(container_id, [])
@@ -68,11 +73,7 @@ class SharedDirectory:
 
     def add(self, container_id: str, entry: ShareEntry) -> None:
         """Bind a volume, once for all containers that have it; `InvalidArgumentError` if its source does not exist."""
-        source = os.path.realpath(entry.source)
-        try:
-            mode = os.stat(source).st_mode
-        except OSError as error:
-            raise InvalidArgumentError(f"mount source {entry.source}: {error.strerror}") from error
+        source, mode = resolved(entry.source)
         if stat.S_ISSOCK(mode):
             _log.warning(
                 "mount source %s: the host's sockets can be seen in the guest, but nobody answers", entry.source
@@ -88,24 +89,48 @@ class SharedDirectory:
             place.touch()
         mounts.bind(source, place, attributes=entry.attributes, recursive=entry.recursive)
 
-    def remove(self, container_id: str) -> None:
-        """Undo all that was added for a container, in reverse order; idempotent."""
+    async def remove(self, container_id: str) -> None:
+        """Undo all that was added for a container, in reverse order, whoever gives up meanwhile; idempotent."""
+        with anyio.CancelScope(shield=True):
+            async with self._undoing:
+                await self._undo(container_id)
+
+    async def close(self) -> None:
+        """Detach everything; idempotent."""
+        with anyio.CancelScope(shield=True):
+            async with self._undoing:
+                for container_id in list(self._entries):
+                    await self._undo(container_id)
+                if self._prepared:
+                    mounts.unmount(self.path)
+                    self._prepared = False
+
+    async def _undo(self, container_id: str) -> None:
         for place in reversed(self._entries.pop(container_id, [])):
             holders = self._shared.pop(place, 1) - 1
             if holders:
                 self._shared[place] = holders
                 continue
-            mounts.unmount(place)
+            if place == self._rootfs(container_id):
+                # With its last mount an overlayfs writes back all that its disk is behind with, which may take minutes.
+                await anyio.to_thread.run_sync(mounts.unmount, place)
+            else:
+                mounts.unmount(place)
             _remove_mount_point(place)
         _remove_mount_point(self.path / container_id)
 
-    def close(self) -> None:
-        """Detach everything; idempotent."""
-        for container_id in list(self._entries):
-            self.remove(container_id)
-        if self._prepared:
-            mounts.unmount(self.path)
-            self._prepared = False
+    def _rootfs(self, container_id: str) -> Path:
+        return self.path / container_id / "rootfs"
+
+
+def resolved(source: str) -> tuple[str, int]:
+    """What a mount's source leads to, and its mode; raises `InvalidArgumentError` if there is nothing."""
+    try:
+        real = os.path.realpath(source)
+        return real, os.stat(real).st_mode
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InvalidArgumentError(f"mount source {source}: {reason}") from error
 
 
 def _remove_mount_point(place: Path) -> None:
@@ -138,10 +163,10 @@ class DirectoryShare(Share):
         for entry in entries:
             self.directory.add(container_id, entry)
 
-    def remove(self, container_id: str) -> None:
+    async def remove(self, container_id: str) -> None:
         """Unmount what was mounted for the container."""
-        self.directory.remove(container_id)
+        await self.directory.remove(container_id)
 
     async def close(self, timeout: float) -> None:
         """Unmount everything."""
-        self.directory.close()
+        await self.directory.close()

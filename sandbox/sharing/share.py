@@ -74,8 +74,11 @@ class Share(ABC):
         return []
 
     @abstractmethod
-    def remove(self, container_id: str) -> None:
-        """Undo on the host what was added for a container; idempotent."""
+    async def remove(self, container_id: str) -> None:
+        """Undo on the host what was added for a container; idempotent.
+
+        May take as long as the host's disk; not given up when its caller is.
+        """
 
     async def serve(self, guest: Guest) -> None:
         """Bring changes of the host to the guest, for as long as there may be any."""

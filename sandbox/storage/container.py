@@ -84,7 +84,7 @@ class PodStorage:
         wanted = devices.disk_devices(spec, images.is_node_of)
         sent = devices.with_devices(spec, devices.guest_devices(spec, wanted, plan.devices))
         files = GuestFiles(root, sent, plan.mounts)
-        held.callback(self._share.remove, container_id)
+        held.push_async_callback(self._share.remove, container_id)
         if disk_rootfs is None:
             fallback = Path(os.path.join(bundle, spec.root.path))
             await self._share.add_rootfs(guest, container_id, rootfs, fallback)

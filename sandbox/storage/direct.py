@@ -8,11 +8,12 @@ pod has it (docs/design/direct-blk-device-assignment.md of Kata Containers).
 from __future__ import annotations
 
 import base64
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
-from sandbox.errors import InvalidArgumentError, UnimplementedError, one_line
+from sandbox.errors import InvalidArgumentError, SandboxError, UnimplementedError, one_line
 from sandbox.storage.rootfs import DISK_TYPES
 
 #: Where Kata's tools and CSI drivers write; theirs to choose, so the same for all runtimes.
@@ -93,13 +94,17 @@ def parse(data: bytes, source: str) -> DirectVolume:
 
 
 def record(source: str, sandbox_id: str) -> None:
-    """Note that this pod has the volume, for those who ask for its statistics by its path."""
-    (_directory(source) / sandbox_id).touch(mode=0o600)
+    """Note that this pod has the volume, for those who ask for its statistics by its path; raises `SandboxError`."""
+    try:
+        (_directory(source) / sandbox_id).touch(mode=0o600)
+    except OSError as error:
+        raise SandboxError(f"direct volume {source}: {error.strerror}") from error
 
 
 def forget(source: str, sandbox_id: str) -> None:
-    """The pod has it no more; idempotent, also when the driver has removed all of it."""
-    (_directory(source) / sandbox_id).unlink(missing_ok=True)
+    """The pod has it no more; idempotent, also when the driver has removed all of it. Never raises."""
+    with suppress(OSError):
+        (_directory(source) / sandbox_id).unlink()
 
 
 def _directory(source: str) -> Path:

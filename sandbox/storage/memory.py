@@ -44,11 +44,10 @@ def empty_dir_storages(
 
 def _memory(volume: EmptyDir, memory: Memory, place: str, limits: Sequence[HugepageLimit]) -> agent_pb.Storage:
     if memory.fstype == "hugetlbfs":
-        options = [f"pagesize={memory.page_size}", f"size={_huge_size(volume, memory, limits)}"]
-    else:
-        options = [f"mode={memory.mode:04o}"]
-        if memory.size:
-            options.append(f"size={memory.size}")
+        return _huge_pages(volume, memory, place, limits)
+    options = [f"mode={memory.mode:04o}"]
+    if memory.size:
+        options.append(f"size={memory.size}")
     if memory.group:
         options.append(f"fsgid={memory.group}")
     return agent_pb.Storage(
@@ -57,6 +56,20 @@ def _memory(volume: EmptyDir, memory: Memory, place: str, limits: Sequence[Hugep
         fstype=memory.fstype,
         options=options,
         mount_point=place,
+        shared=True,
+    )
+
+
+def _huge_pages(volume: EmptyDir, memory: Memory, place: str, limits: Sequence[HugepageLimit]) -> agent_pb.Storage:
+    """Sizes in bytes and options of hugetlbfs alone: Kata's agent reads no units, and mounts with all of them."""
+    size = _huge_size(volume, memory, limits)
+    return agent_pb.Storage(
+        driver="ephemeral",
+        source=memory.fstype,
+        fstype=memory.fstype,
+        options=[f"pagesize={_bytes(memory.page_size)}", f"size={size}", f"mode={memory.mode & 0o1777:04o}"],
+        mount_point=place,
+        fs_group=agent_pb.FsGroup(group_id=memory.group) if memory.group else None,
         shared=True,
     )
 

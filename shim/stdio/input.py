@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 
 from sandbox.errors import InvalidArgumentError
 from shim.stdio.readiness import Watched
+
+_log = logging.getLogger(__name__)
 
 
 class FifoSource:
@@ -16,6 +19,7 @@ class FifoSource:
     """
 
     def __init__(self, path: str) -> None:
+        self._path = path
         self._keep = -1
         try:
             self._pipe = Watched(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
@@ -30,7 +34,7 @@ class FifoSource:
             raise InvalidArgumentError(f"input FIFO {path}: {error.strerror}") from error
 
     async def read(self, size: int) -> bytes:
-        """At most `size` bytes, as soon as there are some; empty at the end."""
+        """At most `size` bytes, as soon as there are some; empty at the end, which a read that fails is too."""
         while not self._pipe.closed:
             try:
                 return os.read(self._pipe.fd, size)
@@ -39,6 +43,10 @@ class FifoSource:
                 if self._ending:
                     return b""
                 await self._pipe.readable()
+            except OSError as error:
+                # No FIFO: a terminal that was hung up, a directory.
+                _log.warning("input %s ends: %s", self._path, error.strerror)
+                break
         return b""
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ import fcntl
 import logging
 import os
 import signal
+from contextlib import ExitStack
 
 import anyio
 
@@ -21,9 +22,11 @@ from shim.stdio.target import Scheme, Target
 #: Seconds a logger may take to say that it is ready.
 READY_TIMEOUT = 10.0
 
-#: Seconds a logger gets to end by itself after the end of the output, and then after SIGTERM.
+#: Seconds that a logger gets to end by itself after the end of the output, and then after SIGTERM.
 END_TIMEOUT = 2.0
 TERM_TIMEOUT = 1.0
+#: Seconds that the kernel gets to end it.
+KILL_TIMEOUT = 1.0
 
 # Above the descriptors that a logger finds its pipes at.
 _FIRST_FREE_FD = 10
@@ -34,10 +37,9 @@ _log = logging.getLogger(__name__)
 class Logger:
     """A running logger, and the sinks that feed it. Owns the process: `aclose` ends it."""
 
-    def __init__(self, path: str, pid: int, stdout: PipeSink, stderr: PipeSink) -> None:
+    def __init__(self, path: str, pidfd: int, stdout: PipeSink, stderr: PipeSink) -> None:
         self._path = path
-        self._pid = pid
-        self._process = Watched(os.pidfd_open(pid))
+        self._process = Watched(pidfd)
         self.stdout = stdout
         self.stderr = stderr
 
@@ -48,15 +50,16 @@ class Logger:
         Raises `InvalidArgumentError` if it can't be run, `DeadlineError` or `FailedPreconditionError` if it is never
         ready.
         """
-        stdout, stderr, ready = _pipe(), _pipe(), _pipe()
-        try:
-            environment = dict(os.environ, CONTAINER_ID=container_id, CONTAINER_NAMESPACE=namespace)
-            pid = _spawn(target, environment, (stdout[0], stderr[0], ready[1]))
-        except OSError as error:
-            _close(*stdout, *stderr, *ready)
-            raise InvalidArgumentError(f"logger {target.path}: {error.strerror}") from error
+        environment = dict(os.environ, CONTAINER_ID=container_id, CONTAINER_NAMESPACE=namespace)
+        with ExitStack() as undo:
+            try:
+                stdout, stderr, ready = _pipe(undo), _pipe(undo), _pipe(undo)
+                pidfd = _spawn(target, environment, (stdout[0], stderr[0], ready[1]))
+            except OSError as error:
+                raise InvalidArgumentError(f"logger {target.path}: {error.strerror}") from error
+            undo.pop_all()
         _close(stdout[0], stderr[0], ready[1])
-        logger = cls(target.path, pid, PipeSink(stdout[1]), PipeSink(stderr[1]))
+        logger = cls(target.path, pidfd, PipeSink(stdout[1]), PipeSink(stderr[1]))
         try:
             await logger._wait_ready(ready[0], target.scheme is Scheme.BINARY_V2)
         except BaseException:
@@ -80,23 +83,30 @@ class Logger:
 
     async def aclose(self) -> None:
         """End the output and then the logger: it gets time to write what it has, then SIGTERM, then SIGKILL;
-        idempotent.
+        idempotent. One that the kernel can't end, such as one that waits for a dead disk, is left to the reaper.
         """
         await self.stdout.aclose()
         await self.stderr.aclose()
-        if self._process.closed:
-            return
         for seconds, number in ((END_TIMEOUT, signal.SIGTERM), (TERM_TIMEOUT, signal.SIGKILL)):
-            with anyio.move_on_after(seconds):
-                await self._process.readable()
+            if await self._ended(seconds):
                 break
             _log.warning("logger %s does not end: sending %s", self._path, number.name)
             signal.pidfd_send_signal(self._process.fd, number)
         else:
-            await self._process.readable()
+            await self._ended(KILL_TIMEOUT)
         self._reap()
 
+    async def _ended(self, seconds: float) -> bool:
+        """Whether it has ended, or does so within that time; or another `aclose` has seen to it."""
+        if not self._process.closed:
+            with anyio.move_on_after(seconds):
+                await self._process.readable()
+                return True
+        return self._process.closed
+
     def _reap(self) -> None:
+        if self._process.closed:
+            return
         try:
             os.waitid(os.P_PIDFD, self._process.fd, os.WEXITED | os.WNOHANG)
         except ChildProcessError:
@@ -107,11 +117,12 @@ class Logger:
 
 
 def _spawn(target: Target, environment: dict[str, str], fds: tuple[int, int, int]) -> int:
+    """Start the program; its pidfd. Raises `OSError`, and then nothing runs."""
     actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
         (os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)
     ]
     actions += [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(fds, start=3)]
-    return os.posix_spawn(
+    pid = os.posix_spawn(
         target.path,
         (target.path, *target.arguments),
         environment,
@@ -119,14 +130,26 @@ def _spawn(target: Target, environment: dict[str, str], fds: tuple[int, int, int
         setsigmask=(),
         setsigdef=(signal.SIGPIPE,),
     )
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        raise
 
 
-def _pipe() -> tuple[int, int]:
-    """A pipe whose ends are not among the descriptors that a spawn overwrites."""
+def _pipe(undo: ExitStack) -> tuple[int, int]:
+    """A pipe whose ends, which `undo` closes, are not among the descriptors that a spawn overwrites."""
     ends = os.pipe2(os.O_CLOEXEC)
-    high = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE_FD) for end in ends]
-    _close(*ends)
-    return high[0], high[1]
+    try:
+        return _high(ends[0], undo), _high(ends[1], undo)
+    finally:
+        _close(*ends)
+
+
+def _high(fd: int, undo: ExitStack) -> int:
+    duplicate = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE_FD)
+    undo.callback(os.close, duplicate)
+    return duplicate
 
 
 def _close(*fds: int) -> None:

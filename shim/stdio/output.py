@@ -97,7 +97,9 @@ class FileSink:
     def __init__(self, path: str) -> None:
         try:
             Path(path).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            # Without waiting: what has the file's name may be a FIFO that nobody reads.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC
+            self._fd = os.open(path, flags, 0o644)
         except OSError as error:
             raise InvalidArgumentError(f"log file {path}: {error.strerror}") from error
         self._path = path
@@ -113,20 +115,26 @@ class FileSink:
                 return
 
     async def aclose(self) -> None:
-        """Close the file."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        """Close the file; what the file system tells only now, as one on a network may, is logged."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            try:
+                os.close(fd)
+            except OSError as error:
+                _log.warning("%s: output may be lost: %s", self._path, error.strerror)
 
 
 def open_fifo(path: str) -> PipeSink:
-    """The write side of a FIFO, whether or not somebody reads it; raises `InvalidArgumentError`."""
+    """The write side of a FIFO, whether or not somebody reads it; raises `InvalidArgumentError`.
+
+    A file in its place is appended to, as by containerd's runc shim: both outputs may go to the same one.
+    """
     try:
         keep = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise InvalidArgumentError(f"output FIFO {path}: {error.strerror}") from error
     try:
-        return PipeSink(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC), keep)
+        return PipeSink(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC), keep)
     except OSError as error:
         os.close(keep)
         raise InvalidArgumentError(f"output FIFO {path}: {error.strerror}") from error

@@ -200,11 +200,11 @@ class FakeAgent:
     def process(self, container_id: str, exec_id: str = "") -> FakeProcess:
         """The process by the ids that the protocol knows it by; GRPCError NOT_FOUND if there is none."""
         container = self.container(container_id)
-        if exec_id in {"", container.init.exec_id}:
-            return container.init
-        if exec_id not in container.execs:
-            raise GRPCError(Status.NOT_FOUND, f"no exec {exec_id} in container {container_id}")
-        return container.execs[exec_id]
+        is_init = exec_id in {"", container.init.exec_id}
+        process = container.init if is_init else container.execs.get(exec_id)
+        if process is None or process.forgotten:
+            raise GRPCError(Status.NOT_FOUND, f"no process {exec_id} in container {container_id}")
+        return process
 
     def container(self, container_id: str) -> FakeContainer:
         """The container; GRPCError NOT_FOUND if there is none."""

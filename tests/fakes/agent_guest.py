@@ -65,6 +65,8 @@ class FakeProcess:
     #: Signals that do not end it.
     ignores: frozenset[int] = frozenset()
     status: int | None = None
+    #: The agent knows it no more.
+    forgotten: bool = False
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def exit(self, status: int) -> None:

@@ -128,7 +128,8 @@ class FakeAgentService(pb.AgentServiceBase):
         return wellknown.Empty()
 
     async def signal_process(self, message: pb.SignalProcessRequest) -> wellknown.Empty:
-        everyone = message.exec_id == "" and message.signal == signal.SIGKILL
+        # Kata 3 sends every signal without a name to all, the init's a second time.
+        everyone = message.exec_id == "" and (message.signal == signal.SIGKILL or self.agent.is_stock)
         container = self.agent.container(message.container_id)
         one = self.agent.process(message.container_id, message.exec_id)
         self.agent.kill(container.processes if everyone else [one], message.signal)
@@ -136,7 +137,10 @@ class FakeAgentService(pb.AgentServiceBase):
 
     async def wait_process(self, message: pb.WaitProcessRequest) -> pb.WaitProcessResponse:
         process = self.agent.process(message.container_id, message.exec_id)
-        return pb.WaitProcessResponse(status=await process.wait())
+        status = await process.wait()
+        # Kata's agent lets go of the process, and of its output, with the answer.
+        process.forgotten = self.agent.is_stock
+        return pb.WaitProcessResponse(status=status)
 
     async def tty_win_resize(self, message: pb.TtyWinResizeRequest) -> wellknown.Empty:
         self.agent.process(message.container_id, message.exec_id).size = (message.row, message.column)

@@ -36,6 +36,10 @@ class FakeMonitor:
         self.answers: dict[str, Any] = {}
         #: What is raised for a command, by its name: QEMU's words.
         self.errors: dict[str, str] = {}
+        #: Commands that have their effect at once, and whose answers wait for an event.
+        self.late: dict[str, anyio.Event] = {}
+        #: Commands that have their effect, and are not answered in time.
+        self.unanswered: set[str] = set()
         #: Ids that the guest keeps for ever, and those that it refuses to give up.
         self.clung: set[str] = set()
         self.refused: set[str] = set()
@@ -56,7 +60,12 @@ class FakeMonitor:
         if command in self.errors:
             raise QmpError(f"QMP {command}: GenericError: {self.errors[command]}")
         effect = getattr(self, "_" + command.replace("-", "_"), None)
-        return effect(given) if effect else self.answers.get(command, {})
+        answer = effect(given) if effect else self.answers.get(command, {})
+        if command in self.unanswered:
+            raise QmpError(f"QMP {command}: no answer within 5 s")
+        if command in self.late:
+            await self.late[command].wait()
+        return answer
 
     @asynccontextmanager
     async def listening(self, *names: str) -> AsyncIterator[_Heard]:
@@ -111,6 +120,8 @@ class FakeMonitor:
         return places
 
     def _object_add(self, given: dict[str, Any]) -> dict[str, Any]:
+        if given["id"] in self.memory:
+            raise QmpError(f"QMP object-add: GenericError: attempt to add duplicate property '{given['id']}' to object")
         self.memory[given["id"]] = given
         return {}
 

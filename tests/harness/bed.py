@@ -14,6 +14,7 @@ from tests.harness import cni, paths
 from tests.harness.command import CommandError, run
 from tests.harness.containerd import Containerd
 from tests.harness.containerd_config import ContainerdPaths, render
+from tests.harness.containerd_version import program, release, sandboxer, search_path
 from tests.harness.covered import DATA_VARIABLE, SETTINGS_VARIABLE, launcher_text
 from tests.harness.ctr import Ctr
 from tests.harness.images import BUSYBOX, PAUSE, standard_archive
@@ -123,14 +124,16 @@ def _make_containerd(
         cni_bin=cni.PLUGINS,
         seccomp_config=_with_seccomp(configuration, directory / "kata-seccomp"),
         debug=debug,
+        release=release(),
+        sandboxer=sandboxer(),
     )
     config = directory / "config.toml"
     config.write_text(text)
     log = directory / "containerd.log"
     log.unlink(missing_ok=True)
     programs = _covered_shim(directory) if covered else paths.PREFIX / "bin"
-    search_path = f"{programs}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    return Containerd(config, private.socket, log, search_path, _coverage_environment() if covered else {})
+    path = search_path(programs, "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    return Containerd(config, private.socket, log, path, _coverage_environment() if covered else {})
 
 
 def _with_seccomp(configuration: Path, directory: Path) -> Path:
@@ -212,9 +215,9 @@ def missing_here() -> str | None:
     """One line about what a bed needs and this machine lacks; None if nothing."""
     if os.geteuid():
         return "root is needed to run containerd: use sudo"
-    for program in ("containerd", "ctr", "runc", "ip", "iptables", "tc"):
-        if shutil.which(program) is None:
-            return f"{program} is missing: run make setup"
+    for needed in (program("containerd"), program("ctr"), "runc", "ip", "iptables", "tc"):
+        if shutil.which(needed) is None:
+            return f"{needed} is missing: run make setup"
     if not cni.PLUGINS.is_dir():
         return f"{cni.PLUGINS} is missing: run make setup"
     try:

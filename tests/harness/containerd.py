@@ -10,6 +10,7 @@ from pathlib import Path
 from shim.forkserver import client
 from tests.harness import processes
 from tests.harness.command import CommandError, run
+from tests.harness.containerd_version import program
 from tests.harness.nursery import Nursery
 from tests.harness.waiting import WaitTimeoutError, eventually
 
@@ -31,7 +32,7 @@ class Containerd:
         self.socket = socket
         self.log = log
         inherited = {key: value for key, value in os.environ.items() if key not in _NOT_FOR_SHIMS}
-        command = ["containerd", "--config", str(config)]
+        command = [program("containerd"), "--config", str(config)]
         # A fork server of its own: pods that outlive this containerd's must not be children of another one's.
         own = {"PATH": search_path, client.SWITCH: str(socket)}
         self._nursery = Nursery(command, log, {**inherited, **own, **env})
@@ -56,7 +57,8 @@ class Containerd:
         if not self.socket.exists():
             return False
         try:
-            return run("ctr", "-a", self.socket, "--connect-timeout", "2s", "version", timeout=5).returncode == 0
+            asked = run(program("ctr"), "-a", self.socket, "--connect-timeout", "2s", "version", timeout=5)
+            return asked.returncode == 0
         except CommandError:
             return False
 

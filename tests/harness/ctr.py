@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.harness.command import Result, run
+from tests.harness.containerd_version import program
 from tests.harness.images import BUSYBOX
 from tests.harness.runtimes import KATA, Runtime
 
@@ -30,7 +31,7 @@ class Ctr:
 
     def command(self, *arguments: str | Path) -> list[str]:
         """The whole command line of a ctr command, to be run by other means."""
-        return ["ctr", "-a", str(self._socket), "-n", self._namespace, *map(str, arguments)]
+        return [program("ctr"), "-a", str(self._socket), "-n", self._namespace, *map(str, arguments)]
 
     @contextmanager
     def background(self, *arguments: str | Path) -> Iterator[subprocess.Popen[bytes]]:

@@ -3,6 +3,8 @@
     from tests.harness.fixtures import bed, bed_keeper, cri, ctr, nothing_left
 
 With `nothing_left` there, every test of that directory is checked for what it left on the machine.
+
+`BED_CONTAINERD=/directory` runs them under another containerd, 1.6 to 2.x (`containerd_version` has more).
 """
 
 from __future__ import annotations

@@ -211,6 +211,7 @@ def bundle_items(scope: Scope) -> dict[str, str]:
         return {}
     patterns = (
         "*/io.containerd.runtime.v2.task/*/*",
+        "*/io.containerd.sandbox.controller.v1.shim/*/*",
         "*/io.containerd.grpc.v1.cri/sandboxes/*",
         "*/io.containerd.grpc.v1.cri/containers/*",
         "cni/leases/*/[0-9]*",

@@ -132,7 +132,8 @@ async def test_containers_and_pod_tell_what_they_use(cri: Cri, pod: Pod, box: Co
     assert whole is not None
     assert whole.linux is not None
     # The VM's share of the host, by the pod's cgroup: at least what the guest says that one of its containers uses.
-    assert _used(whole.linux) > _used(one)
+    # By the Sandbox API, since containerd 2.3, it is what the shim tells: the sum over the containers.
+    assert _used(whole.linux) >= _used(one)
     (container,) = whole.linux.containers
     assert container.attributes is not None
     assert container.attributes.id == box.id

@@ -39,9 +39,9 @@ def pid_of(bed: Bed) -> PidOf:
 
 
 def address_of(bed: Bed, namespace: str, container: str) -> str:
-    """The address of the shim of a container that containerd runs, from its bundle."""
-    bundle = bed.directory / "state" / "io.containerd.runtime.v2.task" / namespace / container
-    return (bundle / "address").read_text()
+    """The address of the shim of a container or pod that containerd runs, from its bundle, whoever made that."""
+    (address,) = (bed.directory / "state").glob(f"io.containerd.*/{namespace}/{container}/address")
+    return address.read_text()
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import pytest
 
 from tests.harness.command import Result, run
 from tests.harness.containerd import Containerd
+from tests.harness.containerd_version import program, search_path
 from tests.harness.waiting import eventually
 from tests.unit.shim.place import ShimPlace
 
@@ -44,12 +45,12 @@ class FakeRuntime:
         config.write_text(_CONFIG.format(root=place.root))
         (place.root / "rootfs").mkdir()
         self.log = place.root / "containerd.log"
-        search_path = f"{programs}:{os.environ['PATH']}"
-        self.containerd = Containerd(config, self.socket, self.log, search_path, {})
+        path = search_path(programs, os.environ["PATH"])
+        self.containerd = Containerd(config, self.socket, self.log, path, {})
 
     def ctr(self, *arguments: str, stdin: bytes = b"", timeout: float = 30) -> Result:
         """Run ctr against this containerd."""
-        return run("ctr", "-a", self.socket, *arguments, stdin=stdin, timeout=timeout)
+        return run(program("ctr"), "-a", self.socket, *arguments, stdin=stdin, timeout=timeout)
 
     def run(self, container_id: str, *args: str, options: tuple[str, ...] = ("--rm",), stdin: bytes = b"") -> Result:
         """`ctr run` of the fake program `args`."""

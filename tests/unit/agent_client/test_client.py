@@ -164,6 +164,14 @@ async def test_the_guest_is_given_an_identity(agent, client):
     assert (sent.nb_cpus, sent.wait, sent.cpu_only) == (2, True, True)
 
 
+@pytest.mark.parametrize(("ours", "sent"), [(True, [(2, 5), (0, 5)]), (False, [(5, None), (0, None)])])
+async def test_katas_agent_is_told_how_many_cpus_there_are_to_be_and_ours_how_many_more(agent, client, ours, sent):
+    client.sets_cpus_offline = ours
+    await client.online_cpu_mem(2, most_cpus=5)
+    await client.online_cpu_mem(0, most_cpus=5)
+    assert [(request.nb_cpus, request.most_cpus) for request in agent.requests("OnlineCPUMem")] == sent
+
+
 async def test_guest_details_are_asked_for_and_returned(agent, client):
     details = await client.get_guest_details(mem_hotplug_probe=False)
 

@@ -145,6 +145,14 @@ def test_what_this_runtime_can_t_keep_is_refused(base: Config, name: str, text: 
     assert "is not supported: " in refusal(base, name, text)
 
 
+@pytest.mark.parametrize("guest", ["", "image = '/g/image'", "initrd = '/g/initrd'"])
+@pytest.mark.parametrize("name", ["image", "initrd"])
+def test_an_empty_guest_is_the_configured_one(write, guest: str, name: str):
+    base = load(write(f"[hypervisor.qemu]\nenable_annotations = ['.*']\n{guest}\n"))
+
+    assert apply(base, {f"{HYPERVISOR}{name}": ""}).hypervisor == base.hypervisor
+
+
 def test_kata_s_defaults_are_always_granted_and_tuning_is_noted(base: Config):
     changed = apply(
         base,

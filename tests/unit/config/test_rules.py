@@ -63,6 +63,8 @@ def test_a_good_value_is_typed(rule: Rule, value, typed):
         (Integer(0, 9, power_of_two=True), 0, "must be a power of two"),
         (AbsolutePath(), "", "must be an absolute path"),
         (Pattern(), 5, "must be a regular expression, is 5"),
+        (Number(8), -(10**400), "must be a number of at most 8, is -1000"),
+        (Number(8), float("-inf"), "must be a number of at most 8, is -inf"),
     ],
 )
 def test_a_bad_value_says_what_is_expected_and_what_it_is(rule: Rule, value, words):

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from ctl import cache
+from ctl import cache, programs
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(cache.program(arguments), capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        programs.command(cache.MODULE, arguments), capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 @pytest.mark.parametrize("action", ["status", "drain", "stop"])
@@ -39,7 +41,7 @@ def test_a_configuration_that_is_wrong_is_told_as_ever(tmp_path: Path) -> None:
 
 def test_the_command_line_becomes_the_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     became: list[list[str]] = []
-    monkeypatch.setattr(cache.os, "execv", lambda _, words: became.append(words))
+    monkeypatch.setattr(programs.os, "execv", lambda _, words: became.append(words))
 
     cache.become("start", Path("/etc/c.toml"), foreground=True)
 

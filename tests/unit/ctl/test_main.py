@@ -158,3 +158,13 @@ def test_the_cgroup_mode(tmp_path: Path, made: str, words: str, level: Level) ->
     found = checks.cgroup_mode(tmp_path)
 
     assert (found.level, words in found.text) == (level, True)
+
+
+@pytest.mark.parametrize(
+    ("tags", "level"),
+    [("shared:1 ", Level.FITS), ("shared:7 master:2 ", Level.FITS), ("master:2 ", Level.LESS), ("", Level.LESS)],
+)
+def test_whether_pods_see_later_mounts_of_the_host(tags: str, level: Level) -> None:
+    mountinfo = f"27 1 254:0 / / rw {tags}- ext4 /dev/vda rw\n28 27 0:5 / /proc rw shared:3 - proc proc rw\n"
+
+    assert checks.mount_propagation(mountinfo).level == level

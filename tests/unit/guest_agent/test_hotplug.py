@@ -65,6 +65,21 @@ async def test_a_cpu_that_comes_late_is_waited_for(sys):
     assert state(sys, "cpu", 11) == "1"
 
 
+async def test_kata_s_host_says_how_many_cpus_there_are_to_be(sys):
+    await hotplug.online_all(str(sys), 4, True, False, 0.01)
+
+    assert [state(sys, "cpu", number) for number in (2, 3, 10)] == ["1", "1", "1"]
+    assert state(sys, "memory", 1) == "online"
+    with pytest.raises(DeadlineError, match="4 of 5"):
+        await hotplug.online_all(str(sys), 5, True, True, 0.01)
+
+
+async def test_an_older_host_of_kata_s_says_how_many_come(sys):
+    await hotplug.online_all(str(sys), 3, True, True, 0.01)
+
+    assert [state(sys, "cpu", number) for number in (2, 3, 10)] == ["1", "1", "1"]
+
+
 def test_the_size_of_a_memory_block_is_hexadecimal(sys):
     assert hotplug.memory_block_size(str(sys)) == 0
     (sys / "devices/system/memory/block_size_bytes").write_text("8000000\n")

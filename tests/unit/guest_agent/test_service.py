@@ -579,3 +579,22 @@ class TestGuest:
 
     async def test_the_agents_last_words_can_be_had(self, service):
         assert (await service.get_diagnostic_data(pb.GetDiagnosticDataRequest(log_type="agent-log"))).data == ""
+
+
+async def test_an_exec_whose_container_went_while_it_started_leaves_nothing(service, agent, run, monkeypatch):
+    await run("exec sleep 60")
+    launcher, launched = agent.containers._launcher, []
+    launch = launcher.launch
+
+    async def slow(*arguments):
+        launched.append(await launch(*arguments))
+        await service.remove_container(pb.RemoveContainerRequest(container_id="c1"))
+        return launched[0]
+
+    monkeypatch.setattr(launcher, "launch", slow)
+
+    with pytest.raises(GRPCError, match="container c1 does not exist"):
+        await execute(service, "e1", "sleep", "60")
+
+    assert launched[0].streams.drained
+    assert await asyncio.wait_for(launched[0].wait(), 20) == 128 + signal.SIGKILL

@@ -61,3 +61,25 @@ def test_further_handlers_of_kata_differ_in_seccomp_and_in_devices_alone(private
         "kata-seccomp": ("io.containerd.kata.v2", True, "/seccomp.toml"),
         "kata-host-devices": ("io.containerd.kata.v2", False, "/k.toml"),
     }
+
+
+@pytest.mark.parametrize(("release", "plugins"), [((2, 0), {"bin_dir": "/cni"}), ((2, 1), {"bin_dirs": ["/cni"]})])
+def test_since_2_0_cri_is_several_plugins_and_nri_is_off(private, release, plugins):
+    text = render(
+        private,
+        pause_image="p:1",
+        kata_config=Path("/k.toml"),
+        cni_bin=Path("/cni"),
+        release=release,
+        sandboxer="shim",
+    )
+
+    config = tomllib.loads(text)
+    parts = config["plugins"]
+    runtime = parts["io.containerd.cri.v1.runtime"]
+    assert config["version"] == 3
+    assert parts["io.containerd.nri.v1.nri"] == {"disable": True}
+    assert parts["io.containerd.cri.v1.images"]["pinned_images"] == {"sandbox": "p:1"}
+    assert runtime["cni"] == {"conf_dir": str(private.cni_conf), **plugins}
+    makers = {name: one.get("sandboxer") for name, one in runtime["containerd"]["runtimes"].items()}
+    assert makers == {"runc": None, "kata": "shim", "kata-seccomp": "shim", "kata-host-devices": "shim"}

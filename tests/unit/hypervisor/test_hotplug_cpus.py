@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from hypervisor.errors import HypervisorError
@@ -54,6 +56,26 @@ async def test_a_refusal_takes_back_what_was_plugged_in(monitor: FakeMonitor, vc
     assert "vcpu-1" not in monitor.devices
 
 
+async def test_one_that_qemu_makes_too_late_is_taken_back(monitor: FakeMonitor, vcpus: Vcpus):
+    monitor.unanswered.add("device_add")
+
+    with pytest.raises(HypervisorError, match="no answer within 5 s"):
+        await vcpus.grow(3)
+
+    assert not monitor.devices
+
+
+async def test_where_none_can_go_nothing_is_unplugged_whatever_is_refused(monitor: FakeMonitor):
+    monitor.devices["vcpu-2"] = {"id": "vcpu-2"}
+    vcpus = Vcpus(Hotplug(monitor, PciSlots(1)), can_go=False)
+
+    with pytest.raises(HypervisorError, match="Duplicate device ID 'vcpu-2'"):
+        await vcpus.grow(3)
+
+    assert await vcpus.count() == 2
+    assert "device_del" not in [command for command, _ in monitor.commands]
+
+
 async def test_the_last_one_goes_first_and_the_booted_ones_stay(monitor: FakeMonitor, vcpus: Vcpus):
     await vcpus.grow(3)
 
@@ -90,3 +112,17 @@ async def test_a_guest_that_refuses_says_so_at_once(monitor: FakeMonitor, vcpus:
     problem = await vcpus.shrink(1, timeout=30)
 
     assert str(problem) == "unplug vcpu-1: the guest refused (ACPI status 1)"
+
+
+async def test_who_gives_up_leaves_all_of_them_and_not_some(monitor: FakeMonitor, vcpus: Vcpus):
+    answered = monitor.late["device_add"] = anyio.Event()
+
+    with anyio.fail_after(5), anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as group:
+            group.start_soon(vcpus.grow, 3)
+            while not monitor.devices:
+                await anyio.lowlevel.checkpoint()
+            scope.cancel()
+            answered.set()
+
+    assert await vcpus.count() == 3

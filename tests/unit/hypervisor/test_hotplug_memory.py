@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from hypervisor.errors import HypervisorError
@@ -13,6 +15,7 @@ from tests.fakes.monitor import FakeMonitor
 
 pytestmark = pytest.mark.anyio
 MIB = 1 << 20
+PATIENCE = 5.0
 
 
 @pytest.fixture
@@ -63,6 +66,19 @@ async def test_a_dimm_that_qemu_refuses_leaves_no_memory_behind(monitor, hotplug
 
     assert not monitor.memory
     assert dimms.plugged_mib == 0
+
+
+async def test_a_dimm_that_qemu_makes_too_late_is_taken_back(monitor, hotplug):
+    dimms = Dimms(hotplug, 1)
+    monitor.unanswered.add("device_add")
+
+    with pytest.raises(HypervisorError, match="no answer within 5 s"):
+        await dimms.grow(128, 128)
+
+    assert not monitor.devices
+    assert not monitor.memory
+    monitor.unanswered.clear()
+    await dimms.grow(128, 128)
 
 
 async def test_dimms_go_as_a_whole_and_their_slot_is_free_again(monitor, hotplug):
@@ -121,3 +137,39 @@ async def test_what_a_guest_does_not_give_back_is_told(monitor, hotplug):
 
     assert str(problem) == "the guest gave back all but 300 MiB within 0.05 s"
     assert device.plugged_mib == 300
+
+
+@pytest.mark.parametrize("command", ["object-add", "device_add"])
+async def test_a_dimm_that_nobody_waits_for_any_more_is_there_and_known(monitor, hotplug, command):
+    dimms, answered = Dimms(hotplug, 2), anyio.Event()
+    monitor.late[command] = answered
+
+    with anyio.fail_after(PATIENCE), anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as group:
+            group.start_soon(dimms.grow, 128, 128)
+            await waited_for(monitor, command)
+            scope.cancel()
+            answered.set()
+
+    assert dimms.plugged_mib == 128
+    await dimms.grow(256, 128)
+    assert sorted(monitor.devices) == ["dimm0", "dimm1"]
+
+
+async def test_what_virtio_mem_was_asked_for_and_nobody_waits_for_is_taken_back(monitor, hotplug):
+    memory, answered = VirtioMem(hotplug, 1024), anyio.Event()
+    monitor.late["qom-get"] = answered
+
+    with anyio.fail_after(PATIENCE), anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as group:
+            group.start_soon(memory.grow, 512, 128)
+            await waited_for(monitor, "qom-get")
+            scope.cancel()
+            answered.set()
+
+    assert monitor.virtio_mem == 0
+
+
+async def waited_for(monitor: FakeMonitor, command: str) -> None:
+    while command not in [name for name, _ in monitor.commands]:
+        await anyio.lowlevel.checkpoint()

@@ -64,7 +64,15 @@ def test_what_only_one_knows_is_passed_on():
 
 
 @pytest.mark.parametrize(
-    "extra", [("--fd=9",), ("--shared-dir", "/"), ("-o", "source=/"), ("-o", "xattr,source=/"), ("--socket-path=/x",)]
+    "extra",
+    [
+        ("--fd=9",),
+        ("--shared-dir", "/"),
+        ("-o", "source=/"),
+        ("-osource=/",),
+        ("-o", "xattr,source=/"),
+        ("--socket-path=/x",),
+    ],
 )
 def test_what_is_ours_can_not_be_overridden(extra: tuple[str, ...]):
     with pytest.raises(HypervisorError, match="is set by the runtime"):

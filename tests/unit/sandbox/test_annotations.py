@@ -78,6 +78,11 @@ def test_a_size_that_is_no_number_is_refused_with_its_key():
         sandbox_memory_bytes({"io.kubernetes.cri.sandbox-memory": "1Gi"})
 
 
+def test_a_size_that_no_machine_can_count_is_refused():
+    with pytest.raises(AnnotationError, match=r"sandbox-memory: '9{253}' is not a number of 64 bits"):
+        sandbox_memory_bytes({"io.kubernetes.cri.sandbox-memory": "9" * 400})
+
+
 def test_the_pods_names_are_bounded_lines():
     annotations = {
         "io.kubernetes.cri.sandbox-name": "web\n\x1b1",

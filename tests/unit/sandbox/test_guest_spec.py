@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from protos.gen import grpc as agent_pb
 from sandbox import oci
 from sandbox.guest_spec import guest_process, guest_resources, guest_spec
@@ -22,8 +24,17 @@ def test_the_root_is_the_guest_s_path_and_hooks_of_the_host_stay_behind():
     message = guest_spec("c1", spec(), [], seccomp=False)
     assert message.root == agent_pb.Root(path="/run/kata-containers/shared/containers/c1/rootfs", readonly=True)
     assert message.hooks is None
-    assert message.annotations == {"a": "b"}
+    assert message.annotations.items() >= {"a": "b"}.items()
     assert message.hostname == "pod"
+
+
+def test_a_spec_is_never_without_annotations_and_names_no_device_of_the_host():
+    annotations = {"cdi.k8s.io/vendor": "vendor.com/gpu=0"}
+    message = guest_spec("c1", msgspec.structs.replace(spec(), annotations=annotations), [], seccomp=False)
+    assert message.annotations == {
+        "io.katacontainers.pkg.oci.container_type": "single_container",
+        "io.katacontainers.pkg.oci.bundle_path": "/",
+    }
 
 
 def test_namespaces_lose_their_paths_and_the_host_s_network_goes():

@@ -42,7 +42,7 @@ async def world(
     """A pod that has not been started, whose guest is `guest`; every deadline of the pod is short."""
     monkeypatch.setattr(rundir, "ROOT", tmp_path / "run")
     monkeypatch.setattr(keeper, "RECONNECT_TIMEOUT", 1.0)
-    for name in ("signals.KILL_TIMEOUT", "sandbox.STATS_TIMEOUT"):
+    for name in ("signals.KILL_TIMEOUT", "sandbox.STATS_TIMEOUT", "exits.LAST_STATS_TIMEOUT", "streams.QUIET"):
         monkeypatch.setattr(f"sandbox.{name}", 0.3)
     settings_file = tmp_path / "configuration.toml"
     settings_file.write_text(

@@ -20,6 +20,7 @@ from sandbox.errors import (
     InvalidArgumentError,
     NotFoundError,
     UnavailableError,
+    UnimplementedError,
 )
 from sandbox.interface import ExitInfo, PodLife, PodSettings, ProcessStatus, SandboxIdentity, SandboxRequest
 from sandbox.sizing import HostSize, VmSize
@@ -267,6 +268,14 @@ async def test_a_bad_network_namespace_fails_the_create(world: World, path: str)
         await world.sandbox.life.create(request(netns_path=path))
     assert not world.sandbox.life.exists
     assert world.sandbox.is_empty
+
+
+@pytest.mark.parametrize(("name", "wish"), [("pid", "hostPID"), ("ipc", "hostIPC")])
+async def test_a_namespace_of_the_host_fails_the_create(world: World, name: str, wish: str) -> None:
+    with pytest.raises(UnimplementedError, match=wish):
+        await world.sandbox.life.create(request(settings=PodSettings(host_namespaces=(name,))))
+
+    assert not world.sandbox.life.exists
 
 
 async def test_a_bad_annotation_fails_the_create(world: World) -> None:

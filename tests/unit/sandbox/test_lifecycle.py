@@ -24,6 +24,9 @@ def test_each_move_from_each_state(state: type[State], move: str):
     current = state("container c1")
     if move in LEGAL[state]:
         assert type(getattr(current, move)()) is LEGAL[state][move]
+    elif (state, move) == (Deleted, "deleted"):
+        with pytest.raises(NotFoundError, match="container c1: not found"):
+            current.deleted()
     else:
         with pytest.raises(FailedPreconditionError, match="container c1: it is"):
             getattr(current, move)()

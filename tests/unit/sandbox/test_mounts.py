@@ -46,6 +46,14 @@ def test_a_mount_that_fails_names_what_and_why(tmp_path):
         mounts.mount_rootfs([Mount("nosuchfs", "dev")], tmp_path)
 
 
+def test_a_layer_that_is_not_there_is_named(tmp_path):
+    (tmp_path / "base").mkdir()
+    options = (f"lowerdir={tmp_path}/base:{tmp_path}/mnt/2", f"upperdir={tmp_path}/mnt/3/upper")
+
+    with pytest.raises(SandboxError, match=f"mount nosuchfs dev on .*{tmp_path}/mnt/2 is not there"):
+        mounts.mount_rootfs([Mount("nosuchfs", "dev", options=options)], tmp_path)
+
+
 def test_overlay_data_longer_than_a_page_is_made_relative(tmp_path, monkeypatch):
     layers = [tmp_path / "snapshots" / str(number) / "fs" for number in range(120)]
     seen = []
@@ -59,3 +67,36 @@ def test_overlay_data_longer_than_a_page_is_made_relative(tmp_path, monkeypatch)
 
     assert len(seen[0]) < 4096
     assert seen[0].startswith("lowerdir=0/fs:1/fs:")
+
+
+def test_only_the_beginning_of_a_layer_s_path_is_left_out(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(mounts, "mount", lambda source, target, kind, flags, data: seen.append(data))
+    layers = [f"{tmp_path}/{number}{tmp_path}/fs" for number in range(100)]
+
+    mounts.mount_rootfs([Mount("overlay", "overlay", options=("lowerdir=" + ":".join(layers), "index=off"))], tmp_path)
+
+    assert seen[0].startswith(f"lowerdir=0{tmp_path}/fs:1{tmp_path}/fs:")
+    assert seen[0].endswith("/fs,index=off")
+
+
+@pytest.mark.parametrize("link", ["/etc", "../../outside"])
+def test_a_target_that_a_link_of_the_image_leads_outside_is_refused(tmp_path, link):
+    rootfs = tmp_path / "rootfs"
+    rootfs.mkdir()
+    (rootfs / "etc").symlink_to(link)
+
+    with pytest.raises(InvalidArgumentError, match="leaves the root file system"):
+        mounts.mount_rootfs([Mount("tmpfs", "tmpfs", "etc/ssl")], rootfs)
+
+
+def test_a_target_inside_may_be_a_link(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(mounts, "mount", lambda source, target, *_: made.append(target))
+    (tmp_path / "rootfs" / "usr" / "lib").mkdir(parents=True)
+    (tmp_path / "rootfs" / "lib").symlink_to("usr/lib")
+    (tmp_path / "link").symlink_to("rootfs")
+
+    mounts.mount_rootfs([Mount("tmpfs", "tmpfs", "lib")], tmp_path / "link")
+
+    assert made == [tmp_path / "link" / "lib"]

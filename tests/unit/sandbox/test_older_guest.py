@@ -70,6 +70,38 @@ async def test_a_container_lives_and_ends_with_what_the_guest_has(older: World):
     assert asked(older) - HEALTH <= KATA_3
 
 
+async def test_no_output_is_lost_with_an_agent_that_forgets_a_process_when_it_has_told_its_end(older: World):
+    output = bytes(range(256)) * 2000
+
+    await older.single(stdout=output, stderr=output, exit_code=4)
+
+    with anyio.fail_after(PATIENCE):
+        assert (await older.sandbox.wait("c1", "")).exit_status == 4
+    assert older.stdio["c1"].stdout == older.stdio["c1"].stderr == output
+
+
+async def test_an_empty_answer_is_the_end_of_the_output_however_late_it_comes(older: World, monkeypatch):
+    # Kata 4's answer when a descendant has held the output for a while after the end: another read would not end.
+    monkeypatch.setattr("sandbox.streams.PROMPT", 0.0)
+
+    await older.single(stdout=b"output", exit_code=0)
+
+    with anyio.fail_after(PATIENCE):
+        await older.sandbox.wait("c1", "")
+    assert [len(older.agent.requests(rpc)) for rpc in ("ReadStdout", "ReadStderr")] == [2, 1]
+
+
+async def test_a_signal_for_the_init_is_not_one_for_every_process(older: World):
+    await older.single(ignores=frozenset({signal.SIGTERM}))
+    await older.sandbox.exec(ExecRequest("c1", "e1", b'{"args": ["true"], "cwd": "/"}', StdioUris(stdout="e1")))
+    await older.sandbox.start("c1", "e1")
+
+    await older.sandbox.kill("c1", "", signal.SIGTERM, everyone=False)
+
+    (init, other) = older.agent.container("c1").processes
+    assert (init.signals, other.signals) == ([signal.SIGTERM], [])
+
+
 async def test_pids_are_those_that_the_host_knows_where_the_guest_has_no_list(older: World):
     await older.single()
 

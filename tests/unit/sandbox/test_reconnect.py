@@ -178,9 +178,9 @@ async def test_a_vm_that_dies_while_its_agent_is_reached_again_ends_the_pod_at_o
 async def test_a_stock_agent_s_pod_goes_on_too(world: World):
     world.agent.is_stock = True
     await world.single()
-    await world.agent.called("WaitProcess")
+    await world.agent.called("ReadStdout")
     world.agent.drop()
-    await world.agent.called("WaitProcess", 2)
+    await world.agent.called("ReadStdout", 2)
     world.agent.process("c1").stdout.write(b"after")
 
     world.agent.process("c1").exit(3)

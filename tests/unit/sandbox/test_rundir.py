@@ -93,13 +93,44 @@ def test_clean_does_not_touch_a_process_that_took_the_pid(tmp_path, sleeper):
     assert sleeper.poll() is None
 
 
-@pytest.mark.parametrize("journal", ["", "[]", "{", '{"processes": 3}', '{"processes": {"qemu": {"pid": "1"}}}'])
+@pytest.mark.parametrize(
+    "journal",
+    [
+        "",
+        "[]",
+        "{",
+        '{"processes": 3}',
+        '{"processes": {"qemu": 3}}',
+        '{"processes": {"qemu": {"pid": "1"}}}',
+        '{"processes": {"virtiofsd": {"pid": 99999999999999999999}}}',
+    ],
+)
 def test_clean_lives_with_a_broken_journal_and_with_none(tmp_path, journal):
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "state.json").write_text(journal)
     assert cleanup.clean(tmp_path / "s") is None
     assert cleanup.clean(tmp_path / "s") is None
     assert not (tmp_path / "s").exists()
+
+
+def test_what_the_daemon_journals_until_it_is_dead_is_undone(tmp_path, monkeypatch, sleeper):
+    directory = rundir.RunDirectory.create(tmp_path / "s", {})
+    directory.release()
+    kill = cleanup.kill
+
+    def killed(entry):
+        if entry and entry["pid"] == os.getpid():
+            directory.record_process("qemu", sleeper.pid)
+            directory.record("cgroups", [str(tmp_path / "cgroup")])
+        return kill(entry)
+
+    monkeypatch.setattr(cleanup, "kill", killed)
+    (tmp_path / "cgroup").mkdir()
+
+    assert cleanup.clean(tmp_path / "s") == sleeper.pid
+
+    assert sleeper.wait(timeout=5) == -9
+    assert not (tmp_path / "cgroup").exists()
 
 
 def test_the_caller_is_never_killed(tmp_path):

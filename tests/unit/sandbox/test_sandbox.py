@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import NoReturn
 
 import anyio
 import pytest
@@ -146,6 +149,69 @@ async def test_a_signal_to_an_exec_that_was_not_started_is_refused(world: World)
     await world.sandbox.exec(exec_request("e1"))
     with pytest.raises(FailedPreconditionError, match="process not created"):
         await world.sandbox.kill("c1", "e1", signal.SIGKILL, everyone=False)
+
+
+async def test_an_exec_whose_streams_can_not_be_opened_has_ended(world: World, monkeypatch: pytest.MonkeyPatch):
+    async def refuse(container_id: str, uris: StdioUris) -> NoReturn:
+        raise InvalidArgumentError("output FIFO /gone: No such file or directory")
+
+    await world.single()
+    await world.sandbox.exec(exec_request("e1"))
+    monkeypatch.setattr(world.sandbox.pod, "open_stdio", refuse)
+    with pytest.raises(InvalidArgumentError, match="/gone"):
+        await world.sandbox.start("c1", "e1")
+    with anyio.fail_after(PATIENCE):
+        assert (await world.sandbox.wait("c1", "e1")).exit_status == 255
+    assert world.sandbox.state("c1", "e1").status is ProcessStatus.STOPPED
+    await world.sandbox.delete("c1", "e1")
+    assert world.names() == ["TaskCreate", "TaskStart", "TaskExecAdded"]
+
+
+@pytest.mark.parametrize("end", ["delete", "exit"])
+async def test_who_waits_for_an_exec_that_is_never_started_is_released(world: World, end: str):
+    ends = []
+
+    async def waiter() -> None:
+        ends.append(await world.sandbox.wait("c1", "e1"))
+
+    await world.single()
+    await world.sandbox.exec(exec_request("e1"))
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as group:
+            group.start_soon(waiter)
+            await anyio.wait_all_tasks_blocked()
+            if end == "delete":
+                await world.sandbox.delete("c1", "e1")
+            else:
+                await world.sandbox.kill("c1", "", signal.SIGKILL, everyone=True)
+    assert [one.exit_status for one in ends] == [137]
+    assert "e1" not in [event.id for event in world.events if type(event).__name__ == "TaskExit"]
+
+
+async def test_the_delete_of_an_exec_that_was_never_started_answers_status_0(world: World):
+    await world.single()
+    await world.sandbox.exec(exec_request("e1"))
+    end = await world.sandbox.delete("c1", "e1")
+    assert (end.exit_status, end.exited_at_ns) == (0, 0)
+
+
+async def test_the_exit_of_init_waits_for_an_exec_that_is_being_started(world: World):
+    await world.single()
+    await world.sandbox.exec(exec_request("e1"))
+    world.agent.on_exec("c1", exit_code=7)
+    world.agent.block("ExecProcess")
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as group:
+            group.start_soon(world.sandbox.start, "c1", "e1")
+            await world.agent.called("ExecProcess")
+            world.agent.process("c1").exit(0)
+            # The last step before init's exit is told.
+            await world.agent.called("StatsContainer")
+            await anyio.wait_all_tasks_blocked()
+            world.agent.release("ExecProcess")
+        await world.sandbox.wait("c1", "")
+    assert world.names()[-3:] == ["TaskExecStarted", "TaskExit", "TaskExit"]
+    assert [event.id for event in world.events[-2:]] == ["e1", "c1"]
 
 
 async def test_an_exec_in_a_container_that_does_not_run_is_refused(world: World):
@@ -314,6 +380,92 @@ async def test_pause_and_resume_move_the_state_and_tell(world: World):
     assert world.names()[-2:] == ["TaskPaused", "TaskResumed"]
 
 
+@pytest.mark.parametrize("move", ["pause", "resume"])
+async def test_a_pause_or_resume_is_made_whole_when_its_caller_hangs_up(world: World, move: str):
+    await world.single()
+    if move == "resume":
+        await world.sandbox.pause("c1")
+    rpc = {"pause": "PauseContainer", "resume": "ResumeContainer"}[move]
+    world.agent.block(rpc)
+    async with anyio.create_task_group() as group:
+        group.start_soon(getattr(world.sandbox, move), "c1")
+        await world.agent.called(rpc)
+        group.cancel_scope.cancel()
+    world.agent.release(rpc)
+    event, status = {
+        "pause": ("TaskPaused", ProcessStatus.PAUSED),
+        "resume": ("TaskResumed", ProcessStatus.RUNNING),
+    }[move]
+    with anyio.fail_after(PATIENCE):
+        while world.names()[-1] != event:
+            await anyio.sleep(0.01)
+    assert world.sandbox.state("c1", "").status is status
+
+
+async def test_an_update_is_made_whole_when_its_caller_hangs_up(world: World, monkeypatch: pytest.MonkeyPatch):
+    ends = []
+
+    @asynccontextmanager
+    async def updating(*_: object) -> AsyncIterator[None]:
+        try:
+            yield
+        except BaseException:
+            ends.append("undone")
+            raise
+        ends.append("done")
+
+    await world.single()
+    monkeypatch.setattr(world.sandbox.pod.require_machine().sizer, "updating", updating)
+    world.agent.block("UpdateContainer")
+    async with anyio.create_task_group() as group:
+        group.start_soon(world.sandbox.update, "c1", b'{"memory": {"limit": 134217728}}')
+        await world.agent.called("UpdateContainer")
+        group.cancel_scope.cancel()
+    world.agent.release("UpdateContainer")
+    with anyio.fail_after(PATIENCE):
+        while not ends:
+            await anyio.sleep(0.01)
+    assert ends == ["done"]
+
+
+async def test_of_two_deletes_at_once_the_second_finds_nothing_once_the_first_is_done(world: World):
+    await world.sandbox.create(world.bundle("s1", "sandbox"), PATIENCE)
+    await world.sandbox.create(world.bundle("c1", "container"), PATIENCE)
+    world.agent.block("RemoveContainer")
+    failures = []
+
+    async def delete() -> None:
+        try:
+            await world.sandbox.delete("c1", "")
+        except SandboxError as error:
+            failures.append(type(error))
+
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as group:
+            group.start_soon(delete)
+            group.start_soon(delete)
+            await world.agent.called("RemoveContainer")
+            await anyio.wait_all_tasks_blocked()
+            assert not failures
+            world.agent.release("RemoveContainer")
+    assert failures == [NotFoundError]
+    assert world.names().count("TaskDelete") == 1
+
+
+async def test_a_container_is_forgotten_even_if_the_host_can_not_give_all_back(world: World):
+    def fail() -> NoReturn:
+        raise OSError("read-only file system")
+
+    await world.single(exit_code=0)
+    await world.sandbox.wait("c1", "")
+    world.sandbox.pod.container("c1").held.callback(fail)
+    with pytest.raises(OSError, match="read-only"):
+        await world.sandbox.delete("c1", "")
+    with pytest.raises(NotFoundError):
+        await world.sandbox.delete("c1", "")
+    assert world.sandbox.is_empty
+
+
 async def test_an_oom_kill_is_told_before_the_exit(world: World):
     await world.single()
     world.agent.oom("c1")
@@ -362,6 +514,22 @@ async def test_memory_answers_while_the_guest_hangs(world: World):
         assert (await world.sandbox.pids("c1"))[0].pid == world.vm.pid
         assert world.sandbox.task_pid("anything") == world.vm.pid
         group.cancel_scope.cancel()
+
+
+async def test_shutdown_returns_when_the_ends_of_its_containers_are_told(world: World, monkeypatch: pytest.MonkeyPatch):
+    await world.single()
+    stdio = world.stdio["c1"]
+    close = stdio.aclose
+
+    async def close_slowly() -> None:
+        # As with a logger that ends in its own time.
+        await anyio.sleep(0.3)
+        await close()
+
+    monkeypatch.setattr(stdio, "aclose", close_slowly)
+    with anyio.fail_after(PATIENCE):
+        await world.sandbox.shutdown()
+    assert world.names() == ["TaskCreate", "TaskStart", "TaskExit"]
 
 
 async def test_shutdown_leaves_nothing_and_may_be_repeated(world: World):

@@ -93,7 +93,7 @@ async def test_what_was_copied_goes_with_the_container(share: CopyShare, tmp_pat
             driver="local", source="local", fstype="local", options=["mode=0700"], mount_point=f"{SHARED}/c1-aa-volume"
         ),
     ]
-    share.remove("c1")
+    await share.remove("c1")
     assert share.storages("c1") == []
 
 
@@ -142,7 +142,7 @@ async def test_a_config_map_is_followed_until_its_container_goes(
         for text in (b"2", b"3"):
             source.update({"key": text})
             await until(lambda text=text: guest.read(f"{SHARED}/c1-conf/key") == text, "the update arrives")
-        share.remove("c1")
+        await share.remove("c1")
         source.update({"key": b"4"})
         await share.add(guest, "c2", [entry("c2-conf", source.directory)])
         source.update({"key": b"5"})

@@ -14,7 +14,7 @@ from grpclib.const import Status
 
 from hypervisor.vm import VmSpec
 from protos.gen import grpc as pb
-from sandbox.errors import FailedPreconditionError, SandboxError, UnavailableError
+from sandbox.errors import DeadlineError, FailedPreconditionError, SandboxError, UnavailableError
 from sandbox.oci import Cpu, HugepageLimit, Memory, Resources
 from sandbox.resources import pod_cgroup
 from sandbox.resources.demand import Range, changed
@@ -69,7 +69,7 @@ async def test_a_container_makes_it_grow_and_the_guest_is_told(world: World):
 
     assert size(world) == VmSize(3, 2048 + 256)
     told = world.agent.requests("OnlineCPUMem")[-1]
-    assert (told.nb_cpus, told.cpu_only, told.wait) == (2, False, True)
+    assert (told.nb_cpus, told.cpu_only, told.wait) == (3, False, True)
 
 
 async def test_containers_without_limits_cost_nothing(world: World):
@@ -179,6 +179,67 @@ async def test_without_unplugging_the_guest_puts_cpus_to_sleep_and_wakes_them_ag
     assert sorted(world.vm.monitor.devices) == ["vcpu-1", "vcpu-2", "vcpu-3"]
 
 
+@pytest.mark.parametrize(("agent_features", "told"), [([], 2), (["cpu-offline"], 1)])
+async def test_after_a_growth_that_failed_half_way_the_next_one_is_whole(
+    world: World, agent_features: list[str], told: int
+):
+    details = pb.GuestDetailsResponse(agent_details=pb.AgentDetails(extra_features=agent_features))
+    world.agent.answer("GetGuestDetails", lambda _: details)
+    await pod(world)
+    world.vm.monitor.errors["object-add"] = "not enough space"
+    with pytest.raises(UnavailableError):
+        await member(world, "a", cpus=2, memory_mib=128)
+    assert size(world) == VmSize(1, 2048)
+    del world.vm.monitor.errors["object-add"]
+
+    await member(world, "b", cpus=1, memory_mib=128)
+
+    assert size(world) == VmSize(2, 2048 + 128)
+    assert [request.nb_cpus for request in world.agent.requests("OnlineCPUMem") if request.nb_cpus] == [told]
+
+
+async def test_kata_s_guest_that_is_slow_with_its_cpus_gets_its_memory_and_its_container(world: World):
+    await pod(world)
+    # Kata's agent gives up by itself, with CPUs and memory alike.
+    world.agent.fail("OnlineCPUMem", Status.INTERNAL, "failed to online 3 CPU(s) after 100 retries", times=1)
+
+    await member(world, "a", cpus=2, memory_mib=128)
+
+    told = world.agent.requests("OnlineCPUMem")
+    assert [(request.nb_cpus, request.cpu_only) for request in told] == [(3, False), (0, False)]
+    assert size(world) == VmSize(3, 2048 + 128)
+
+
+async def test_a_vcpu_that_came_and_can_not_go_is_used_by_the_next_growth(world: World):
+    await pod(world)
+    world.vm.monitor.unanswered.add("device_add")
+    with pytest.raises(UnavailableError, match="no answer within 5 s"):
+        await member(world, "a", cpus=1)
+    assert size(world) == VmSize(1, 2048)
+    world.vm.monitor.unanswered.clear()
+
+    await member(world, "b", cpus=2)
+
+    assert size(world) == VmSize(3, 2048)
+    assert sorted(world.vm.monitor.devices) == ["vcpu-1", "vcpu-2"]
+    assert world.agent.requests("OnlineCPUMem")[-1].nb_cpus == 3
+
+
+async def test_what_the_guest_was_not_told_of_is_taken_back(world: World):
+    await pod(world)
+    sizer = world.sandbox.pod.require_machine().sizer
+    sizer._unplugs = True
+    world.agent.fail("OnlineCPUMem", Status.INTERNAL, "no")
+
+    with pytest.raises(SandboxError, match="make room for container a"):
+        await member(world, "a", cpus=2, memory_mib=128)
+
+    with anyio.fail_after(PATIENCE):
+        while world.vm.monitor.devices or world.vm.monitor.memory:
+            await anyio.sleep(0.005)
+    assert size(world) == VmSize(1, 2048)
+
+
 class TestStatic:
     @pytest.fixture
     def vm_settings(self) -> str:
@@ -273,3 +334,18 @@ async def test_vcpu_threads_are_placed_in_the_pods_cgroup(
 
     assert placed == [[7]]
     assert (tmp_path / "cpu" / "kata_overhead" / "c1" / "cgroup.procs").read_text() == str(os.getpid())
+
+
+async def test_a_start_that_is_given_up_while_vcpus_are_placed_leaves_no_vm(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(pod_cgroup, "LEAVE_TIMEOUT", 0)
+    world.vm.monitor.late["query-cpus-fast"] = anyio.Event()
+    (tmp_path / "cpu").mkdir()
+    world.host_cgroups = HostCgroups((Hierarchy(tmp_path / "cpu", frozenset({"cpu"})),), "1:cpu:/\n")
+
+    with pytest.raises(DeadlineError, match="everything is undone"):
+        await world.sandbox.create(world.bundle("c1", "sandbox"), 1.0)
+
+    assert world.sandbox.pod.machine is None
+    assert (await world.vm.wait()).reason

@@ -68,6 +68,7 @@ def test_huge_pages_are_memory_of_their_own():
     [
         (Cpu(quota=-1, period=100000, cpus="0-1,5"), 3),
         (Cpu(quota=150000, cpus="0-1"), 1.5),
+        (Cpu(quota=150000, period=-5), 1.5),
         (Cpu(cpus="nonsense"), 0),
         (Cpu(shares=2048), 0),
     ],

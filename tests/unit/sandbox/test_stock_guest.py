@@ -78,6 +78,13 @@ def test_kernel_modules_are_words(planned):
     ]
 
 
+@pytest.mark.parametrize("text", [IMAGE, INITRD, "[hypervisor.qemu]\n"])
+def test_only_our_guest_is_asked_for_drivers_that_kata_s_kernels_have(planned, text: str):
+    memory = "enable_virtio_mem = true\nreclaim_guest_freed_memory = true\n"
+    modules = [] if text in (IMAGE, INITRD) else ["virtio_mem", "virtio_balloon"]
+    assert [item.name for item in planned(text + memory).create_sandbox["kernel_modules"]] == modules
+
+
 @pytest.mark.parametrize("text", [IMAGE, INITRD])
 def test_the_vm_has_kata_s_devices(planned, text: str):
     vm = planned(text).vm
@@ -147,14 +154,26 @@ def test_the_pause_container_is_created_with_kata_s_fields(planned):
     )
     plan = planned(IMAGE)
     volumes = plan_volumes(SID, spec.mounts)
-    message = guest_spec(SID, spec, volumes.mounts, seccomp=plan.seccomp, dropped_namespaces=plan.dropped_namespaces)
+    message = guest_spec(
+        SID,
+        spec,
+        volumes.mounts,
+        kind=ContainerKind.SANDBOX,
+        bundle=Path("/run/bundles/x"),
+        seccomp=plan.seccomp,
+        dropped_namespaces=plan.dropped_namespaces,
+    )
     (entry,) = volumes.entries
     assert message == agent_pb.Spec(
         version="1.1.0",
         process=agent_pb.Process(args=["/pause"], cwd="/", env=["PATH=/bin"], user=agent_pb.User()),
         root=agent_pb.Root(path=f"{SHARED}/{SID}/rootfs", readonly=True),
         hostname="pod",
-        annotations={"io.kubernetes.cri.container-type": "sandbox"},
+        annotations={
+            "io.kubernetes.cri.container-type": "sandbox",
+            "io.katacontainers.pkg.oci.container_type": "pod_sandbox",
+            "io.katacontainers.pkg.oci.bundle_path": "/run/bundles/x",
+        },
         mounts=[
             agent_pb.Mount(destination="/proc", type="proc", source="proc", options=["nosuid", "noexec", "nodev"]),
             agent_pb.Mount(

@@ -133,7 +133,9 @@ def test_an_image_is_made_once_and_without_blocks(tmp_path: Path):
         images.make_image(str(tmp_path / "no/where"), 1)
 
 
-def test_an_entry_that_two_containers_have_stays_until_both_are_gone(tmp_path: Path, no_mounts: list[tuple[str, str]]):
+async def test_an_entry_that_two_containers_have_stays_until_both_are_gone(
+    tmp_path: Path, no_mounts: list[tuple[str, str]]
+):
     source = tmp_path / "source"
     source.mkdir()
     shared = SharedDirectory(tmp_path / "shared")
@@ -142,7 +144,7 @@ def test_an_entry_that_two_containers_have_stays_until_both_are_gone(tmp_path: P
     for container in ("a", "b"):
         shared.add(container, entry)
     assert [target for made, target in no_mounts if made == str(source)] == [str(tmp_path / "shared/volume-1")]
-    shared.remove("a")
+    await shared.remove("a")
     assert (tmp_path / "shared/volume-1").is_dir()
-    shared.remove("b")
+    await shared.remove("b")
     assert not (tmp_path / "shared/volume-1").exists()

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.errors import InvalidArgumentError, UnimplementedError
+from protos.gen import grpc as agent_pb
+from sandbox.errors import InvalidArgumentError, SandboxError, UnimplementedError
 from sandbox.oci import HugepageLimit, SpecMount
 from sandbox.storage import direct, kubernetes, mountinfo
 from sandbox.storage.direct import DirectVolume
@@ -39,9 +40,20 @@ def test_an_empty_dir_in_memory_is_one_tmpfs_of_its_size_for_the_whole_pod():
 def test_huge_pages_have_the_containers_limit_for_their_size():
     limits = [HugepageLimit("1GB", 1 << 30), HugepageLimit("2MB", 4 << 20)]
     found = plan(empty_dir(memory=Memory("hugetlbfs", 0, "2M", 0o777, 0)), rules=VolumeRules(hugepage_limits=limits))
-    assert found.storages[0].options == ["pagesize=2M", f"size={4 << 20}"]
+    assert found.storages[0].options == [f"pagesize={2 << 20}", f"size={4 << 20}", "mode=0777"]
+    assert found.storages[0].fs_group is None
     with pytest.raises(InvalidArgumentError, match="emptyDir cache: the container has no limit for huge pages of 2M"):
         plan(empty_dir(memory=Memory("hugetlbfs", 0, "2M", 0o777, 0)))
+
+
+def test_huge_pages_have_options_that_hugetlbfs_takes_and_numbers_that_katas_agent_reads():
+    limits = [HugepageLimit("2MB", 4 << 20)]
+    volume = empty_dir(memory=Memory("hugetlbfs", 0, "2M", 0o2777, 2000))
+    (storage,) = plan(volume, rules=VolumeRules(hugepage_limits=limits)).storages
+    values = dict(option.split("=") for option in storage.options)
+    assert values.keys() <= {"pagesize", "size", "mode", "uid", "gid", "min_size", "nr_inodes"}
+    assert (int(values["pagesize"]), int(values["size"]), values["mode"]) == (2 << 20, 4 << 20, "0777")
+    assert storage.fs_group == agent_pb.FsGroup(group_id=2000)
 
 
 def test_an_empty_dir_on_disk_is_shared_or_the_guests_own_as_configured():
@@ -150,3 +162,12 @@ def test_a_direct_volume_is_read_as_its_driver_wrote_it():
     volume = direct.parse(data, "/vol")
     assert volume == DirectVolume("/dev/sdf", "xfs", ("ro",), 2000, True)
     assert volume.read_only
+
+
+def test_a_direct_volume_whose_directory_is_none_is_told_and_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "root").write_text("a file")
+    monkeypatch.setattr(direct, "ROOT", tmp_path / "root")
+
+    with pytest.raises(SandboxError, match="direct volume /vol: Not a directory"):
+        direct.record("/vol", "c1")
+    direct.forget("/vol", "c1")

@@ -7,7 +7,8 @@ import anyio.lowlevel
 import pytest
 
 from sandbox import streams
-from sandbox.streams import OutputPump
+from sandbox.streams import OutputPump, pump_stdin
+from tests.fakes.world import FakeStdio
 
 pytestmark = pytest.mark.anyio
 
@@ -167,3 +168,20 @@ async def test_output_that_never_ends_holds_back_the_exit_by_its_amount_and_not_
             await pump.drained()
         assert not pump.is_done
         group.cancel_scope.cancel()
+
+
+class Asked:
+    """An agent that notes whose input is closed."""
+
+    def __init__(self) -> None:
+        self.closed: list[tuple[str, str]] = []
+
+    async def close_stdin(self, container_id: str, exec_id: str) -> None:
+        self.closed.append((container_id, exec_id))
+
+
+@pytest.mark.parametrize(("terminal", "closed"), [(False, [("c1", "e1")]), (True, [])])
+async def test_a_process_without_input_is_told_so_and_a_terminal_stays_open(terminal: bool, closed: list):
+    agent = Asked()
+    await pump_stdin(agent, "c1", "e1", FakeStdio(None), terminal)
+    assert agent.closed == closed

@@ -68,6 +68,17 @@ async def test_a_refusal_is_final(tmp_path: Path) -> None:
         way.close()
 
 
+async def test_an_event_that_is_too_large_is_not_tried_again(tmp_path: Path) -> None:
+    way = forward.TtrpcForward(str(tmp_path / "c.sock"))
+    envelope = _envelope()
+    envelope.topic = "/" + "x" * (4 << 20)
+    async with FakeEvents(tmp_path / "c.sock").serve():
+        await way(_envelope())
+        with pytest.raises(GRPCError, match="exceed maximum message size"):
+            await way(envelope)
+        way.close()
+
+
 async def test_events_of_a_restart_arrive_in_order(tmp_path: Path) -> None:
     service = FakeEvents(tmp_path / "c.sock")
     publisher = Publisher("ns", forward.TtrpcForward(str(tmp_path / "c.sock")))

@@ -6,7 +6,15 @@ import pytest
 
 from protos import anys
 from protos.gen.containerd.runtime.sandbox.v1 import CreateSandboxRequest
-from protos.gen.runtime.v1 import DnsConfig, LinuxContainerResources, LinuxPodSandboxConfig, PodSandboxConfig
+from protos.gen.runtime.v1 import (
+    DnsConfig,
+    LinuxContainerResources,
+    LinuxPodSandboxConfig,
+    LinuxSandboxSecurityContext,
+    NamespaceMode,
+    NamespaceOption,
+    PodSandboxConfig,
+)
 from protos.gen.runtimeoptions.v1 import Options
 from protos.gen.wellknown import Any as AnyMessage
 from sandbox.errors import InvalidArgumentError
@@ -28,6 +36,21 @@ def test_limits_are_those_of_all_containers_together() -> None:
 
     assert (settings.cpu_period, settings.cpu_quota, settings.cpu_shares) == (100000, 150000, 512)
     assert settings.memory_limit == 1 << 28
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (NamespaceOption(pid=NamespaceMode.NODE), ("pid",)),
+        (NamespaceOption(network=NamespaceMode.NODE, ipc=NamespaceMode.NODE), ("ipc",)),
+        (NamespaceOption(pid=NamespaceMode.CONTAINER, ipc=NamespaceMode.POD), ()),
+        (None, ()),
+    ],
+)
+def test_namespaces_of_the_host_are_named(options: NamespaceOption | None, named: tuple[str, ...]) -> None:
+    context = LinuxSandboxSecurityContext(namespace_options=options)
+
+    assert _settings(linux=LinuxPodSandboxConfig(security_context=context)).host_namespaces == named
 
 
 @pytest.mark.parametrize("options", [None, AnyMessage(type_url="containerd.runc.v1.Options", value=b"\xff\xff")])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import signal
 import socket
 import stat
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -17,7 +20,7 @@ from protos.lean.gen.containerd_task_v2 import DeleteResponse
 from protos.lean.gen.containerd_types import RuntimeInfo
 from protos.lean.gen.runtimeoptions_v1 import Options
 from protos.lean.gen.wellknown import Any
-from shim import sockets
+from shim import cli, delete, sockets, start
 from tests.harness.waiting import eventually
 from tests.unit.shim.place import ShimPlace
 
@@ -216,6 +219,20 @@ def test_a_bundle_that_cannot_be_written_leaves_no_daemon(place: ShimPlace) -> N
     assert list(place.sockets.iterdir()) == []
 
 
+def test_a_daemon_that_is_gone_already_leaves_no_socket_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(pid: int) -> NoReturn:
+        raise ProcessLookupError(errno.ESRCH, "No such process")
+
+    monkeypatch.setattr(os, "pidfd_open", gone)
+    path = tmp_path / "s.sock"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+
+    start._abandon(4242, str(path))
+
+    assert not path.exists()
+
+
 def test_a_daemon_nobody_comes_to_ends_itself_and_its_socket(place: ShimPlace) -> None:
     place.start("c1", place.bundle("c1"), KATA_SHIM_IDLE_TIMEOUT="0.2")
 
@@ -305,6 +322,25 @@ def test_delete_finds_the_socket_where_start_was_told_to_put_it(place: ShimPlace
     place.run(*place.command("c1", "-bundle", str(bundle), "delete"), cwd=bundle)
 
     assert list(told.iterdir()) == []
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_delete_that_comes_late_leaves_the_next_container_of_its_id_alone(
+    place: ShimPlace, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    cleaned: list[Path] = []
+    monkeypatch.setattr(delete, "clean", cleaned.append)
+    bundle = place.bundle("c1")
+    monkeypatch.chdir(bundle)
+    shutil.rmtree(bundle)
+    if again:
+        place.bundle("c1")
+    flags = ["-namespace", place.namespace, "-address", place.address, "-id", "c1", "-bundle", str(bundle)]
+
+    answer = delete.run(cli.parse([*flags, "delete"]))
+
+    assert DeleteResponse.FromString(answer).exit_status == 137
+    assert len(cleaned) == (0 if again else 1)
 
 
 @pytest.mark.parametrize("container_id", ["a/b", "..", ""])

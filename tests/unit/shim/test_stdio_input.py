@@ -140,6 +140,15 @@ def test_a_file_is_read_to_its_end(run: Run, tmp_path: Path) -> None:
     run(scenario())
 
 
+def test_an_input_that_can_not_be_read_ends(run: Run, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        source = FifoSource(str(tmp_path))
+        assert await _read_to_end(source) == b""
+        await source.aclose()
+
+    run(scenario())
+
+
 def test_a_fifo_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="input FIFO"):
         FifoSource(str(tmp_path / "missing"))

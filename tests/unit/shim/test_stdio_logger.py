@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
+import anyio
 import pytest
 
 from sandbox.errors import DeadlineError, FailedPreconditionError, InvalidArgumentError
@@ -88,6 +92,55 @@ async def test_a_logger_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="No such file"):
         await Logger.start(Target(Scheme.BINARY, str(tmp_path / "missing")), "c1", "ns")
 
+    assert _open_fds() == before
+
+
+async def test_two_ends_at_once_close_no_descriptor_of_others(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = await Logger.start(make("import os, time; os.close(5); time.sleep(60)"), "c1", "ns")
+    monkeypatch.setattr(logger, "END_TIMEOUT", 0.1)
+    closed: list[int] = []
+    close = os.close
+    monkeypatch.setattr(os, "close", lambda fd: (closed.append(fd), close(fd)))
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            group.start_soon(one.aclose)
+            group.start_soon(one.aclose)
+
+    assert len(closed) == len(set(closed))
+
+
+async def test_a_logger_that_the_kernel_can_not_end_holds_up_nobody(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("END_TIMEOUT", "TERM_TIMEOUT", "KILL_TIMEOUT"):
+        monkeypatch.setattr(logger, name, 0.1)
+    one = await Logger.start(make("import os, time; os.close(5); time.sleep(60)"), "c1", "ns")
+    send = signal.pidfd_send_signal
+    sent: list[int] = []
+    monkeypatch.setattr(signal, "pidfd_send_signal", lambda _, number: sent.append(number))
+    pidfd = os.dup(one._process.fd)
+    try:
+        with anyio.fail_after(30):
+            await one.aclose()
+        assert sent == [signal.SIGTERM, signal.SIGKILL]
+    finally:
+        send(pidfd, signal.SIGKILL)
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        os.close(pidfd)
+
+
+async def test_without_descriptors_nothing_of_a_logger_stays(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, pids = _open_fds(), list[int]()
+
+    def fail(pid: int) -> NoReturn:
+        pids.append(pid)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "pidfd_open", fail)
+    with pytest.raises(InvalidArgumentError, match="Too many open files"):
+        await Logger.start(make("import time; time.sleep(60)"), "c1", "ns")
+    assert os.WTERMSIG(os.waitpid(pids[0], 0)[1]) == signal.SIGKILL
     assert _open_fds() == before
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import stat
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import uvloop
@@ -220,6 +221,27 @@ def test_a_fifo_that_is_not_there_is_an_error(tmp_path: Path, name: str) -> None
         open_fifo(str(tmp_path / name))
 
 
+def test_a_file_in_the_place_of_a_fifo_is_appended_to_by_both_outputs(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "x.log"
+    path.write_bytes(b"before\n")
+
+    async def scenario() -> None:
+        sinks = open_fifo(str(path)), open_fifo(str(path))
+        for sink, text in zip(sinks, (b"out\n", b"err\n"), strict=True):
+            await sink.write(text)
+        for sink in sinks:
+            await sink.aclose()
+
+    run(scenario())
+
+    assert path.read_bytes() == b"before\nout\nerr\n"
+
+
+def test_a_fifo_that_nobody_reads_is_no_log_file(fifo: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match="No such device"):
+        FileSink(str(fifo))
+
+
 def test_a_file_is_appended_to_and_its_directories_are_made(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "x.log"
 
@@ -250,6 +272,27 @@ def test_a_full_disk_loses_output_but_no_process(run: Run) -> None:
         await sink.aclose()
 
     run(scenario())
+
+
+def test_a_file_that_tells_at_its_end_that_output_is_lost_ends_no_process(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    close = os.close
+
+    def over_quota(fd: int) -> NoReturn:
+        close(fd)
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    async def scenario() -> None:
+        sink = FileSink(str(tmp_path / "x.log"))
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "close", over_quota)
+            await sink.aclose()
+        await sink.aclose()
+
+    run(scenario())
+
+    assert "x.log: output may be lost: Disk quota exceeded" in caplog.text
 
 
 def test_discarded_output_goes_nowhere(run: Run) -> None:

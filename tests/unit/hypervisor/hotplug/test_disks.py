@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from hypervisor.errors import HypervisorError, VmGoneError
@@ -104,3 +106,36 @@ async def test_a_dead_vm_has_let_go_and_takes_no_more(vm: FakeVm):
     with pytest.raises(VmGoneError):
         await disks.attach("disk1", IMAGE)
     assert vm.hotplug.slots.taken == {}
+
+
+@pytest.mark.parametrize("command", ["blockdev-add", "device_add"])
+@pytest.mark.parametrize("bus", ["virtio-blk", "virtio-scsi"])
+async def test_who_gives_up_leaves_nothing_that_is_in_the_way_of_the_next(vm: FakeVm, command: str, bus):
+    disks = Disks(vm.hotplug, DiskSettings(bus=bus, aio="threads"))
+    answered = vm.monitor.late[command] = anyio.Event()
+
+    with anyio.fail_after(5), anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as group:
+            group.start_soon(disks.attach, "disk0", IMAGE)
+            while command not in [name for name, _ in vm.monitor.commands]:
+                await anyio.lowlevel.checkpoint()
+            scope.cancel()
+            answered.set()
+
+    assert not vm.monitor.nodes
+    assert not [name for name in vm.monitor.devices if name.startswith("disk")]
+    second = await disks.attach("disk1", IMAGE)
+    assert sorted(vm.monitor.nodes) == ["disk1"]
+    await disks.detach(second)
+
+
+async def test_the_place_of_a_disk_that_can_not_be_taken_back_is_not_given_to_another(vm: FakeVm):
+    disks = Disks(vm.hotplug, DiskSettings(aio="threads"))
+    await disks.attach("disk0", IMAGE)
+    vm.monitor.devices["disk1-dev"] = {"id": "disk1-dev"}
+    vm.monitor.refused.add("disk1-dev")
+
+    with pytest.raises(HypervisorError, match="Duplicate"):
+        await disks.attach("disk1", IMAGE)
+
+    assert (await disks.attach("disk2", IMAGE)).address.text == "0:2"

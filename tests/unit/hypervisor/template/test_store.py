@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -114,6 +115,18 @@ def test_one_of_no_use_is_dropped_with_one_line(store, caplog, why):
 
     assert [why in record.getMessage() for record in caplog.records] == [True]
     assert not (store.root / KEY).exists()
+
+
+def test_one_that_this_process_has_no_room_for_is_left_to_others(store, monkeypatch):
+    build(store)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", lambda *_: (_ for _ in ()).throw(OSError(errno.EMFILE, "Too many open files")))
+        assert store.open(KEY) is None
+
+    template = store.open(KEY)
+
+    assert template is not None
+    template.close()
 
 
 def test_a_build_that_failed_is_not_tried_again_at_once(store):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import socket
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import anyio
@@ -184,3 +186,39 @@ def test_a_ticket_survives_the_way_and_nonsense_is_refused():
     for text in (b"", b"[]", b"{}", b'{"socket": 1, "token": "", "journal": ""}'):
         with pytest.raises(ValueError):
             Ticket.decode(text)
+
+
+async def test_a_vm_that_is_claimed_as_its_time_ends_is_its_claimers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    async with leasing(tmp_path) as (pool, leases, vm):
+        parcel = await client._claim(leases.lease(vm), Directory(tmp_path))
+        monkeypatch.setattr(service, "CLAIM_TIMEOUT", 0)
+        # The task whose sleep has ended can't be cancelled any more.
+        await leases._expire("claimed", anyio.CancelScope())
+        assert not pool.vms
+        parcel.close()
+
+
+async def test_a_server_without_descriptors_serves_when_there_are_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(service, "PAUSE", 0.01)
+    async with leasing(tmp_path) as (_, leases, vm):
+        ticket = leases.lease(vm)
+        with socket.socket(socket.AF_UNIX) as claimer, few_descriptors():
+            claimer.connect(ticket.socket)
+            await until(lambda: "can't be accepted" in caplog.text)
+        parcel = await client._claim(ticket, Directory(tmp_path))
+        parcel.close()
+
+
+@contextmanager
+def few_descriptors() -> Iterator[None]:
+    """No further descriptor can be had inside."""
+    lowest = os.dup(0)
+    os.close(lowest)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import asynccontextmanager
 
+import anyio
 import pytest
 from grpclib.const import Status
 
@@ -237,3 +238,27 @@ async def test_a_pod_without_a_network_does_nothing(worker):
     pod.close()
 
     assert (pod.nics, worker.attached, worker.detached) == ((), [], [])
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SandboxError("busy")])
+async def test_a_change_that_can_not_be_carried_over_is_no_end_of_the_pod(pod, worker, hotplug, monkeypatch, error):
+    changes, tried = iter([None, None]), []
+
+    async def changed():
+        if next(changes, "no more") == "no more":
+            await anyio.sleep_forever()
+
+    async def update(*_):
+        tried.append(error)
+        raise error
+
+    await attached(pod, FakeGuest(), hotplug)
+    monkeypatch.setattr(pod.watch, "changed", changed, raising=False)
+    monkeypatch.setattr(following, "update", update)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(following.follow, pod, hotplug, FakeGuest())
+        with anyio.fail_after(5):
+            while len(tried) < 2:
+                await anyio.sleep(0.001)
+        group.cancel_scope.cancel()

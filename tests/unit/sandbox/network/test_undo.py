@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 
 import pytest
 from hypothesis import given
@@ -39,3 +40,13 @@ def test_both_disciplines_of_a_link_are_asked_to_go():
 @pytest.mark.parametrize("change", [{"name": "eth0"}, {"index": 2**31 - 1}, {"index": -1}, {"index": 2**70}])
 def test_a_link_that_is_another_now_is_left_alone(change):
     assert undo._requests(LO | change) == []
+
+
+def test_a_namespace_that_no_thread_may_be_started_for_is_told_as_an_error_of_the_system(monkeypatch):
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+    with pytest.raises(OSError, match="can't start new thread"):
+        undo.undo_in(-1, [LO])

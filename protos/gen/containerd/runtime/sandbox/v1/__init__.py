@@ -277,7 +277,8 @@ default_message_pool.register_message("containerd.runtime.sandbox.v1", "StopSand
 @dataclass(eq=False, repr=False)
 class UpdateSandboxRequest(betterproto2.Message):
     """
-    Names new resources and annotations for a sandbox.
+    Names new resources and annotations for a sandbox: up to 2.3 by themselves, since 2.4 within the sandbox as containerd's
+    store has it now. fields are the paths in it that have changed; none are all.
     """
 
     sandbox_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
@@ -287,6 +288,10 @@ class UpdateSandboxRequest(betterproto2.Message):
     annotations: "dict[str, str]" = betterproto2.field(
         3, betterproto2.TYPE_MAP, map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING)
     )
+
+    sandbox: "___types__.Sandbox | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
+
+    fields: "list[str]" = betterproto2.field(5, betterproto2.TYPE_STRING, repeated=True)
 
 
 default_message_pool.register_message("containerd.runtime.sandbox.v1", "UpdateSandboxRequest", UpdateSandboxRequest)
@@ -506,7 +511,7 @@ class SandboxStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "UpdateSandboxResponse":
         """
-        containerd declares the messages and no method; this is the name that they imply.
+        containerd has called it since 2.4; before, it declared the messages and no method.
         """
 
         return await self._unary_unary(
@@ -566,7 +571,7 @@ class SandboxBase(betterproto2_grpclib.ServiceBase):
 
     async def update_sandbox(self, message: "UpdateSandboxRequest") -> "UpdateSandboxResponse":
         """
-        containerd declares the messages and no method; this is the name that they imply.
+        containerd has called it since 2.4; before, it declared the messages and no method.
         """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
