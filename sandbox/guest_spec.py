@@ -30,6 +30,17 @@ _KINDS = {
 #: Devices of the host by their names there (CDI), for which Kata's agent would wait in the guest.
 _HOST_DEVICES = "cdi.k8s.io/"
 _ANY_DEVICE = -1
+#: What every runtime makes by itself (runtime-spec, "Default Devices"), and Kata's agent fails to make twice.
+_DEFAULTS = {
+    "/dev/null": (1, 3),
+    "/dev/zero": (1, 5),
+    "/dev/full": (1, 7),
+    "/dev/random": (1, 8),
+    "/dev/urandom": (1, 9),
+    "/dev/tty": (5, 0),
+}
+#: The mode of a node whose spec names none, as with other runtimes: 0 would let root alone use it.
+_NODE_MODE = 0o666
 #: Kernel's devices.txt: null, zero, full, random, urandom; tty, console, ptmx; net/tun, fuse.
 _SAME_EVERYWHERE = frozenset({(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2), (10, 200), (10, 229)})
 
@@ -148,15 +159,17 @@ def _devices(spec: Spec) -> list[agent_pb.LinuxDevice]:
     return [
         agent_pb.LinuxDevice(
             path=device.path,
-            type=device.type,
+            # Two names of the same (runtime-spec, "Devices"), of which Kata's agent knows one.
+            type="c" if device.type == "u" else device.type,
             major=device.major,
             minor=device.minor,
-            file_mode=device.file_mode or 0,
+            file_mode=_NODE_MODE if device.file_mode is None else device.file_mode,
             uid=device.uid or 0,
             gid=device.gid or 0,
         )
         for device in spec.linux.devices
         if not (is_privileged and device.type in "cu" and (device.major, device.minor) not in _SAME_EVERYWHERE)
+        and _DEFAULTS.get(device.path) != (device.major, device.minor)
     ]
 
 

@@ -211,9 +211,9 @@ class Machine:
 
     def _explain(self, error: BaseException, phases: Phases) -> SandboxError | None:
         """The error to show; None for what is not a failed start, such as a cancellation."""
-        if not isinstance(error, (AgentError, HypervisorError, SandboxError)):
+        if not isinstance(error, (AgentError, HypervisorError, SandboxError, OSError)):
             return None
-        text = f"cannot start the sandbox: phase {phases.current} failed after {phases.total:.1f} s: {error}"
+        text = f"cannot start the sandbox: phase {phases.current} failed after {phases.total:.1f} s: {_words(error)}"
         if isinstance(error, AgentError):
             last = self.vm.diagnostics().console_tail.splitlines()[-CONSOLE_LINES:]
             text += (
@@ -235,7 +235,7 @@ class Machine:
             group.start_soon(guard, group.cancel_scope)
             try:
                 results.append(await work())
-            except (AgentError, SandboxError) as error:
+            except (AgentError, HypervisorError, SandboxError, OSError) as error:
                 failures.append(error)
                 if isinstance(error, AgentError) and error.lost:
                     await anyio.sleep(CAUSE_TIMEOUT)
@@ -345,6 +345,10 @@ class Machine:
         except AgentError as error:
             # A guest that is down before its answer is out has done as it was told.
             _log.log(logging.DEBUG if error.lost else logging.INFO, "orderly stop of the guest: %s", error)
+
+
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 async def _prepare(clone: Ready, phases: Phases) -> None:

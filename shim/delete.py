@@ -49,7 +49,7 @@ def run(invocation: Invocation) -> bytes:
     if not group.is_member or not daemon_alive(run_dir):
         _wait_for_daemon(run_dir)
         pid = _clean(run_dir)
-        sockets.remove_stale(_socket_path(invocation, bundle, group.sandbox_id))
+        _remove_socket(_socket_path(invocation, bundle, group.sandbox_id))
     return _response(pid or 0)
 
 
@@ -75,6 +75,14 @@ def _wait_for_daemon(run_dir: Path) -> None:
     deadline = time.monotonic() + GRACE
     while daemon_alive(run_dir) and time.monotonic() < deadline:
         time.sleep(0.01)
+
+
+def _remove_socket(path: str) -> None:
+    """Also that of a daemon that is dying: its connections may be closed, and containerd be told, before its socket."""
+    deadline = time.monotonic() + GRACE
+    while sockets.is_listening(path) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    sockets.remove_stale(path)
 
 
 def _clean(run_dir: Path) -> int | None:

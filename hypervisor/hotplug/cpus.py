@@ -67,8 +67,9 @@ class Vcpus:
                 await self._hotplug.add(place["type"], tried[-1], place["props"])
         except HypervisorError:
             # The last one, too, may have come, and been answered too late.
-            for name in reversed(tried) if self._can_go else ():
-                await self._remove(name, UNPLUG_TIMEOUT)
+            with anyio.move_on_after(UNPLUG_TIMEOUT):
+                for name in reversed(tried) if self._can_go else ():
+                    await self._remove(name, UNPLUG_TIMEOUT)
             raise
 
     async def shrink(self, count: int, timeout: float = UNPLUG_TIMEOUT) -> HypervisorError | None:

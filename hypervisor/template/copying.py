@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-
-from anyio import to_thread
+from functools import partial
 
 from hypervisor.errors import HypervisorError
+from hypervisor.threads import aside
 
 #: Bytes that one system call copies: some 3 ms.
 STEP = 8 << 20
@@ -20,7 +20,7 @@ async def copy_sparse(source: int, target: int) -> int:
     A thread does it: the kernel copies without the interpreter's lock, and another CPU can start QEMU meanwhile. It
     takes some 40 ms, after which a cancellation is heard. Raises `HypervisorError`, for want of memory for instance.
     """
-    return await to_thread.run_sync(_copy, source, target)
+    return await aside(partial(_copy, source, target))
 
 
 def _copy(source: int, target: int) -> int:

@@ -50,13 +50,12 @@ def _send(channel: socket.socket, data: bytes, fds: list[int]) -> None:
 
     from sandbox.network import wire
 
-    # A byte for each message but the last takes as many along as one may have.
-    while len(fds) > wire.MAX_FDS:
-        socket.send_fds(channel, [data[:1]], fds[: wire.MAX_FDS])
-        data, sent_fds, fds = data[1:], fds[: wire.MAX_FDS], fds[wire.MAX_FDS :]
-        for fd in sent_fds:
-            os.close(fd)
-    sent = socket.send_fds(channel, [data], fds)
+    left = fds
+    while len(left) > wire.MAX_FDS:
+        # One byte takes as many along as a message may have.
+        socket.send_fds(channel, [data[:1]], left[: wire.MAX_FDS])
+        data, left = data[1:], left[wire.MAX_FDS :]
+    sent = socket.send_fds(channel, [data], left)
     channel.sendall(data[sent:])
     for fd in fds:
         os.close(fd)

@@ -10,11 +10,12 @@ import logging
 import os
 import stat
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import anyio
-import anyio.to_thread
 
+from hypervisor.threads import aside
 from sandbox import mounts
 from sandbox.errors import InvalidArgumentError, SandboxError
 from sandbox.interface import Mount
@@ -113,7 +114,7 @@ class SharedDirectory:
                 continue
             if place == self._rootfs(container_id):
                 # With its last mount an overlayfs writes back all that its disk is behind with, which may take minutes.
-                await anyio.to_thread.run_sync(mounts.unmount, place)
+                await aside(partial(mounts.unmount, place))
             else:
                 mounts.unmount(place)
             _remove_mount_point(place)

@@ -8,9 +8,9 @@ from functools import partial
 from itertools import islice
 
 import anyio
-import anyio.to_thread
 
 from agent_client.errors import AgentError
+from hypervisor.threads import aside
 from sandbox.sharing.share import Guest
 from sandbox.sharing.tree import Piece, Tree
 
@@ -22,9 +22,9 @@ _DIR_MODE = 0o755
 
 async def send_tree(guest: Guest, tree: Tree, target: str) -> None:
     """Copy a tree to `target` in the guest, or nothing if it is too large. Raises `SandboxError`, `AgentError`."""
-    await anyio.to_thread.run_sync(tree.check, abandon_on_cancel=True)
+    await aside(tree.check, abandon_on_cancel=True)
     pieces = tree.pieces()
-    while batch := await anyio.to_thread.run_sync(partial(_take, pieces), abandon_on_cancel=True):
+    while batch := await aside(partial(_take, pieces), abandon_on_cancel=True):
         for together in rounds(batch):
             await _send_all(guest, together, target)
 

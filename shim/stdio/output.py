@@ -80,15 +80,15 @@ class PipeSink:
 
     async def aclose(self) -> None:
         """See `Sink`; waits as long as a reader takes what is being written, at most `PATIENCE` between two reads."""
-        if self._keep >= 0:
-            os.close(self._keep)
-            self._keep = -1
+        keep, self._keep = self._keep, -1
+        if keep >= 0:
+            _close(keep, "an output")
             self._pipe.wake()
         while not self._idle.is_set() and (left := self._progress + PATIENCE - time.monotonic()) > 0:
             with anyio.move_on_after(left):
                 await self._idle.wait()
         if not self._pipe.closed:
-            os.close(self._pipe.detach())
+            _close(self._pipe.detach(), "an output")
 
 
 class FileSink:
@@ -115,13 +115,18 @@ class FileSink:
                 return
 
     async def aclose(self) -> None:
-        """Close the file; what the file system tells only now, as one on a network may, is logged."""
+        """Close the file."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            try:
-                os.close(fd)
-            except OSError as error:
-                _log.warning("%s: output may be lost: %s", self._path, error.strerror)
+            _close(fd, self._path)
+
+
+def _close(fd: int, what: str) -> None:
+    """Close it; what the file system tells only now, as one on a network may, is logged."""
+    try:
+        os.close(fd)
+    except OSError as error:
+        _log.warning("%s: output may be lost: %s", what, error.strerror)
 
 
 def open_fifo(path: str) -> PipeSink:

@@ -41,6 +41,8 @@ class BedKeeper:
     def __init__(self) -> None:
         self._stack = ExitStack()
         self._bed: Bed | None = None
+        # Since containerd 2.2 ctr warns of hosts with cgroup v1, in the middle of what a container writes.
+        os.environ.setdefault("CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS", "1")
 
     def bed(self) -> Bed:
         """The bed, with its containerd running."""

@@ -153,7 +153,11 @@ async def test_a_sysctl_that_there_is_not_fails_the_pod(cri: Cri) -> None:
 async def _run_with_sysctl(cri: Cri, name: str) -> None:
     pod = await cri.run_pod("wrong", linux=pod_linux(sysctls={name: "1"}))
     # A pod of the Sandbox API has no process of its own: it is its containers that fail.
-    await cri.run(pod, "one", "true")
+    try:
+        await cri.run(pod, "one", "true")
+    finally:
+        await cri.stop_pod(pod)
+        await cri.remove_pod(pod)
 
 
 @pytest.mark.parametrize(

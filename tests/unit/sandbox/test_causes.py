@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import anyio
 import anyio.lowlevel
 import pytest
@@ -43,6 +45,34 @@ async def test_a_virtiofsd_that_fails_is_the_cause(world: World, caplog: pytest.
         await world.sandbox.wait("c1", "")
         await world.sandbox.shutdown()
     assert _losses(caplog) == ["the VM is lost: virtiofsd was killed by SIGKILL"]
+
+
+async def test_a_start_that_the_system_has_no_room_for_says_where_it_failed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def start(_: float) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/run/kata/c1/state.json.new")
+
+    monkeypatch.setattr(world.virtiofsd, "start", start)
+
+    with pytest.raises(UnavailableError, match=r"phase share failed after .* No space left on device: '/run/kata"):
+        await world.sandbox.create(world.bundle("c1"), PATIENCE)
+
+    assert world.sandbox.pod.machine is None
+
+
+async def test_a_guest_that_there_is_no_descriptor_for_says_where_it_failed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def connect(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("sandbox.machine.AgentClient.connect", connect)
+
+    with pytest.raises(UnavailableError, match=r"phase agent failed after .*: \[Errno 24\] Too many open files"):
+        await world.sandbox.create(world.bundle("c1"), PATIENCE)
+
+    assert (await world.vm.wait()).reason
 
 
 async def test_a_shutdown_right_after_the_exit_does_not_cover_up_the_cause(

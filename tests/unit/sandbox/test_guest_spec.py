@@ -127,9 +127,20 @@ def test_a_privileged_container_gets_no_character_devices_of_the_host_but_those_
     other = guest_spec("c1", spec(devices=devices), [], seccomp=False).linux
 
     assert privileged is not None
-    assert [device.path for device in privileged.devices] == ["/dev/null", "/dev/fuse"]
+    assert [device.path for device in privileged.devices] == ["/dev/fuse"]
     assert other is not None
-    assert len(other.devices) == len(devices)
+    assert [device.path for device in other.devices] == ["/dev/mem", "/dev/fuse", "/dev/kvm"]
+
+
+def test_devices_that_every_runtime_makes_are_left_to_it_and_others_are_usable():
+    devices = [oci.Device("/dev/null", "c", 1, 3), oci.Device("/dev/zero", "c", 1, 3), oci.Device("/dev/x", "u", 9, 9)]
+    devices.append(oci.Device("/dev/y", "c", 9, 9, file_mode=0o600))
+
+    linux = guest_spec("c1", spec(devices=devices), [], seccomp=False).linux
+
+    assert linux is not None
+    told = [(device.path, device.type, device.file_mode) for device in linux.devices]
+    assert told == [("/dev/zero", "c", 0o666), ("/dev/x", "c", 0o666), ("/dev/y", "c", 0o600)]
 
 
 def test_only_hooks_of_the_container_s_namespaces_go_along():

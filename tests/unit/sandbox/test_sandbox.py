@@ -195,7 +195,8 @@ async def test_the_delete_of_an_exec_that_was_never_started_answers_status_0(wor
     assert (end.exit_status, end.exited_at_ns) == (0, 0)
 
 
-async def test_the_exit_of_init_waits_for_an_exec_that_is_being_started(world: World):
+async def test_the_exit_of_init_waits_for_an_exec_that_is_being_started(world: World, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sandbox.exits.ORDER_TIMEOUT", 60.0)
     await world.single()
     await world.sandbox.exec(exec_request("e1"))
     world.agent.on_exec("c1", exit_code=7)
@@ -527,6 +528,7 @@ async def test_shutdown_returns_when_the_ends_of_its_containers_are_told(world: 
         await close()
 
     monkeypatch.setattr(stdio, "aclose", close_slowly)
+    monkeypatch.setattr("sandbox.pod_state.ENDS_TIMEOUT", 60.0)
     with anyio.fail_after(PATIENCE):
         await world.sandbox.shutdown()
     assert world.names() == ["TaskCreate", "TaskStart", "TaskExit"]

@@ -311,6 +311,29 @@ def test_delete_removes_the_socket_of_a_dead_daemon(place: ShimPlace) -> None:
     assert list(place.sockets.iterdir()) == []
 
 
+def test_delete_waits_for_the_socket_of_a_dying_daemon(place: ShimPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KATA_SHIM_SOCKET_DIR", str(place.sockets))
+    path = _expected_path(place, "c1")
+    listener = sockets.claim(path)
+    assert listener is not None
+    looks = iter([True, True])
+    is_listening = sockets.is_listening
+
+    def look(where: str) -> bool:
+        if next(looks, False):
+            return is_listening(where)
+        monkeypatch.setattr(sockets, "is_listening", is_listening)
+        os.close(listener)
+        return is_listening(where)
+
+    monkeypatch.setattr(sockets, "is_listening", look)
+    flags = ["-namespace", place.namespace, "-address", place.address, "-id", "c1", "-bundle", str(place.bundle("c1"))]
+
+    delete.run(cli.parse([*flags, "delete"]))
+
+    assert not os.path.exists(path)
+
+
 def test_delete_finds_the_socket_where_start_was_told_to_put_it(place: ShimPlace) -> None:
     bundle = place.bundle("c1")
     told = place.root / "told"

@@ -16,7 +16,7 @@ import pytest
 import uvloop
 
 from sandbox.errors import InvalidArgumentError
-from shim.stdio.output import PATIENCE, Discard, FileSink, PipeSink, open_fifo
+from shim.stdio.output import PATIENCE, Discard, FileSink, PipeSink, Sink, open_fifo
 
 #: More than a pipe holds.
 BIG = 300_000
@@ -274,8 +274,13 @@ def test_a_full_disk_loses_output_but_no_process(run: Run) -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize("open_sink", [FileSink, open_fifo])
 def test_a_file_that_tells_at_its_end_that_output_is_lost_ends_no_process(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    open_sink: Callable[[str], Sink],
 ) -> None:
     close = os.close
 
@@ -284,7 +289,8 @@ def test_a_file_that_tells_at_its_end_that_output_is_lost_ends_no_process(
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
 
     async def scenario() -> None:
-        sink = FileSink(str(tmp_path / "x.log"))
+        (tmp_path / "x.log").touch()
+        sink = open_sink(str(tmp_path / "x.log"))
         with monkeypatch.context() as patch:
             patch.setattr(os, "close", over_quota)
             await sink.aclose()
@@ -292,7 +298,7 @@ def test_a_file_that_tells_at_its_end_that_output_is_lost_ends_no_process(
 
     run(scenario())
 
-    assert "x.log: output may be lost: Disk quota exceeded" in caplog.text
+    assert "output may be lost: Disk quota exceeded" in caplog.text
 
 
 def test_discarded_output_goes_nowhere(run: Run) -> None:
