@@ -43,6 +43,7 @@ class Caller:
         was not answered may have taken effect.
         """
         channel, left = self._line.channel, timeout
+        began = time.monotonic()
         try:
             if not self._line.is_up:
                 left = await self._when_up(timeout)
@@ -51,7 +52,8 @@ class Caller:
                 return await method(request, timeout=left)
         except GRPCError as error:
             lost = error.status is Status.UNAVAILABLE and channel.closed
-            raise AgentError(rpc, error.status, _message(error, timeout), lost=lost) from error
+            text = _message(error, timeout, time.monotonic() - began)
+            raise AgentError(rpc, error.status, text, lost=lost) from error
         except ValueError as error:
             # The request holds a value that its field can't carry: it has not been sent.
             raise AgentError(rpc, Status.INVALID_ARGUMENT, str(error)) from error
@@ -63,9 +65,11 @@ class Caller:
         return None if timeout is None else max(0.0, timeout - (time.monotonic() - began))
 
 
-def _message(error: GRPCError, timeout: float | None) -> str:
+def _message(error: GRPCError, timeout: float | None, waited: float) -> str:
     # The words of a deadline that passed, here or there; an agent that gave up itself says what it waited for.
     if error.status is Status.DEADLINE_EXCEEDED and timeout is not None and error.message in (None, "", DEADLINE_TEXT):
+        if waited < timeout / 2:
+            return f"given up by the guest after {waited:.1f} s, though it had {timeout:g} s"
         return f"no answer in {timeout:g} s"
     return error.message or "the agent gave no reason"
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from hypervisor import boot_files, sockets
+from hypervisor.clock import clocked
 from hypervisor.command_line import command_line
 from hypervisor.errors import HypervisorError, IllegalStateError, QmpError, VmGoneError
 from hypervisor.evidence import describe_end, last_words
@@ -188,7 +189,7 @@ class QemuVm(Vm):
         """Spawn QEMU. No await in here: whoever sees the VM being started sees its process."""
         with wire(self._spec) as wiring:
             child = spawn(
-                command_line(self._spec, wiring.inherited),
+                command_line(clocked(self._spec), wiring.inherited),
                 fds=(*wiring.fds, *_own_fds(self._spec)),
                 cwd=self._spec.run_dir,
                 on_spawn=self._on_spawn,

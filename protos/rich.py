@@ -50,6 +50,11 @@ class Table:
         """In the order of field numbers: the attribute, how it is written, its tag, whether a zero is left out."""
         return [(f.name, f.writer(), f.tag, f.implicit) for f in self._fields]
 
+    def compile(self) -> None:
+        """Compile all parts now, for a process that is going to be forked."""
+        for part in ("_shared", "_containers", "_readers", "_writers"):
+            getattr(self, part)
+
     def new(self) -> Any:
         """An empty message."""
         message: Any = object.__new__(self._type)

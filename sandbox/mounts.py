@@ -117,12 +117,14 @@ def unmount(path: Path) -> None:
 def parse_options(options: Sequence[str]) -> tuple[int, list[str]]:
     """Split fstab-style options into mount(2) flags and file-system data. Propagation options are dropped.
 
-    Raises `UnimplementedError` for a mount that needs a loop device.
+    Raises `UnimplementedError` for a mount that needs a loop device, or maps ids.
     """
     flags, data = 0, []
     for option in options:
         if option == "loop":
             raise UnimplementedError("a root file system in an image file (mount option loop) is not supported")
+        if option.startswith(("uidmap=", "gidmap=")):
+            raise UnimplementedError(f"user namespaces (hostUsers: false) are not supported: mount option {option}")
         if option in _MS:
             flags |= _MS[option]
         elif option in _MS_CLEAR:

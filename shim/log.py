@@ -146,11 +146,20 @@ def configure(fd: int, debug: bool, fields: dict[str, str]) -> FifoHandler:
     handler.setFormatter(LogrusFormatter(fields))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.DEBUG if debug else logging.INFO)
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    set_levels(debug)
     # A failing handler must not write a traceback where containerd's log is.
     logging.raiseExceptions = False
     return handler
+
+
+def set_levels(debug: bool) -> None:
+    """Say what is logged. A level that is right already stays untouched: a change of one goes through all loggers, and
+    a forked daemon would write to every page that has one of them.
+    """
+    for name, level in (("", logging.DEBUG if debug else logging.INFO), ("asyncio", logging.WARNING)):
+        logger = logging.getLogger(name)
+        if logger.level != level:
+            logger.setLevel(level)
 
 
 def _quoted(value: Any) -> str:

@@ -8,6 +8,7 @@ import socket
 from dataclasses import replace
 from pathlib import Path
 
+from hypervisor.clock import clocked
 from hypervisor.command_line import Inherited, command_line
 from hypervisor.errors import HypervisorError, IllegalStateError
 from hypervisor.handover.guardian import FIRST, Guarded, launch
@@ -33,7 +34,7 @@ class GivenVm(QemuVm):
 
     def _launch(self) -> _Process:
         with wire(self._spec, with_spare=True) as wiring:
-            guarded = launch(*_guarded(self._spec, wiring), self._spec.run_dir, self._niceness)
+            guarded = launch(*_guarded(clocked(self._spec), wiring), self._spec.run_dir, self._niceness)
             _watch_guardian(guarded.guardian)
             self._guardian = guarded.guardian
             try:

@@ -64,8 +64,9 @@ class PodStorage:
         self._sandbox_id = sandbox_id
         self._share = share
         self._disks = disks
-        #: The root file system, in the guest, of the pod's first container: there the guest makes directories.
-        self._local_root = ""
+        #: Where the guest makes directories: in the root file system of the pod's own container, which stays as long as
+        #: the pod. A pod of the Sandbox API has none.
+        self._local_root: str | None = None
 
     async def prepare(
         self,
@@ -79,7 +80,8 @@ class PodStorage:
         """Bring everything there; raises `SandboxError`, `AgentError`; `held` gives back what was made until then."""
         disk_rootfs = plan_rootfs(rootfs, use_devices=self.rules.plugs_rootfs, is_device=images.is_device)
         root = guest_paths.disk_rootfs(container_id) if disk_rootfs else guest_paths.rootfs(container_id)
-        self._local_root = self._local_root or f"{root}/local"
+        if container_id == self._sandbox_id:
+            self._local_root = f"{root}/local"
         plan = self._plan(container_id, spec)
         wanted = devices.disk_devices(spec, images.is_node_of)
         sent = devices.with_devices(spec, devices.guest_devices(spec, wanted, plan.devices))

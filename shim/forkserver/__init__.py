@@ -2,6 +2,7 @@
 
 - *client*: on the path of `start`: hands the listening socket, the log and the bundle over, and gets a pid back;
 - *server*: has imported all that a daemon needs; forks one per request; lives as long as one of its daemons does;
+- *warmup*, *heap*: what daemons would make for themselves, made before the fork; and where their own objects go;
 - *inheritance*: what a forked daemon takes over from the `start` that asked, as if that had started it itself;
 - *fingerprint*: the files that were imported, so that an upgrade never forks old code.
 

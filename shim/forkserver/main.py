@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -35,6 +36,7 @@ _MODULES = (
     "sandbox.network.worker",
     "sandbox.sandbox",
     "shim.app",
+    "shim.forkserver.warmup",
     "shim.management.handlers",
     "shim.management.pod",
     "shim.metrics.v1",
@@ -54,14 +56,10 @@ def main(first: int, config_path: str) -> None:
         return
     os.chdir("/")
     _preload()
-    _read_configuration(config_path)
     rename([NAME])
     code = Code(import_roots())
     kernel.give_back_memory_from(daemon.KEPT_MEMORY)
-    # Later collections and objects stay out of these pages, which all daemons share.
-    gc.collect()
-    heap.fill_gaps()
-    gc.freeze()
+    _arrange_memory(config_path)
     forks = server.ForkServer(
         listener,
         serves=inheritance.shares_namespaces,
@@ -81,6 +79,21 @@ def _preload() -> None:
         import_module(name)
     # What a daemon forks itself for the pod's network runs with it.
     library.load()
+
+
+def _arrange_memory(config_path: str) -> None:
+    """Have the objects lie so that a daemon writes to few of the pages that all daemons share."""
+    # Not with this module: what it imports is for `_preload` to import, and for `frugal`.
+    from shim.forkserver.warmup import warm_up
+
+    warm_up()
+    _read_configuration(config_path)
+    # It holds the names that were looked up last: a daemon, which looks up others, would let go of them page by page.
+    sys._clear_type_cache()
+    # Later collections and objects stay out of these pages.
+    gc.collect()
+    heap.fill_gaps()
+    gc.freeze()
 
 
 def _read_configuration(path: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 from grpclib.exceptions import GRPCError
 
 from protos.gen.runtime import v1 as api
+from tests.harness.containerd_version import sandboxer
 from tests.harness.cri import Container
 from tests.harness.fixtures import BedKeeper
 from tests.harness.waiting import eventually_async
@@ -228,7 +229,8 @@ async def test_an_empty_dir_may_be_the_guests_own_directory(
         async with running(cri, pod, "two", "cat", "/part/file", mounts=[part]) as two:
             assert (await cri.wait_exit(two, 60)).exit_code == 0
             assert two.log()[0].text == "in the guest"
-        assert not any((cache / "part").iterdir())
+        # In a pod of the Sandbox API no container stays as long as the pod does: there it is the host's all the same.
+        assert any((cache / "part").iterdir()) is (sandboxer() == "shim")
 
 
 def _seconds(moment: str) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 
 import pytest
 from grpclib.const import Status
@@ -66,6 +67,15 @@ async def test_an_agent_that_gave_up_itself_says_what_it_waited_for(agent, clien
     error = await fault(client.create_container(container_id="c1", oci=pb.Spec()))
 
     assert (error.code, error.message) == (Status.DEADLINE_EXCEEDED, "device 02/03 did not appear within 3 s")
+
+
+async def test_a_deadline_that_has_passed_in_the_guest_only_is_not_told_as_time_that_went_by(agent, client):
+    agent.fail("CreateContainer", Status.DEADLINE_EXCEEDED, "context deadline exceeded")
+
+    error = await fault(client.create_container(container_id="c1", oci=pb.Spec(), timeout=600))
+
+    assert error.code is Status.DEADLINE_EXCEEDED
+    assert re.fullmatch(r"given up by the guest after \d+\.\d s, though it had 600 s", error.message)
 
 
 async def test_a_slow_call_does_not_hold_up_others(agent, client):

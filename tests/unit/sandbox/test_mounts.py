@@ -25,6 +25,12 @@ def test_a_loop_mount_is_refused_clearly():
         mounts.parse_options(["loop"])
 
 
+@pytest.mark.parametrize("option", ["uidmap=0:65536:65536", "gidmap=0:65536:65536"])
+def test_mapped_ids_are_refused_by_what_asked_for_them(option: str):
+    with pytest.raises(UnimplementedError, match=f"user namespaces .* not supported: mount option {option}"):
+        mounts.parse_options(["ro", option])
+
+
 def test_a_target_outside_the_rootfs_is_refused(tmp_path):
     with pytest.raises(InvalidArgumentError, match="leaves the root file system"):
         mounts.mount_rootfs([Mount("tmpfs", "tmpfs", "../../etc")], tmp_path / "rootfs")
@@ -81,13 +87,17 @@ def test_only_the_beginning_of_a_layer_s_path_is_left_out(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("link", ["/etc", "../../outside"])
-def test_a_target_that_a_link_of_the_image_leads_outside_is_refused(tmp_path, link):
+def test_a_target_that_a_link_of_the_image_leads_outside_is_refused(tmp_path, link, monkeypatch):
+    made = []
+    monkeypatch.setattr(mounts, "mount", lambda source, target, *_: made.append(target))
     rootfs = tmp_path / "rootfs"
     rootfs.mkdir()
     (rootfs / "etc").symlink_to(link)
 
     with pytest.raises(InvalidArgumentError, match="leaves the root file system"):
         mounts.mount_rootfs([Mount("tmpfs", "tmpfs", "etc/ssl")], rootfs)
+
+    assert made == []
 
 
 def test_a_target_inside_may_be_a_link(tmp_path, monkeypatch):

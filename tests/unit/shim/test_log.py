@@ -98,6 +98,28 @@ def test_a_record_that_cannot_be_formatted_is_no_error(logger: logging.Logger) -
     assert b"malformed" in _read_all(read)
 
 
+@pytest.fixture
+def levels() -> Iterator[None]:
+    """The process' own levels, which are as they were afterwards."""
+    before = [(one, one.level) for one in (logging.getLogger(), logging.getLogger("asyncio"))]
+    yield
+    for one, level in before:
+        one.setLevel(level)
+
+
+def test_levels_that_are_right_already_are_no_reason_to_go_through_all_loggers(levels: None) -> None:
+    log.set_levels(debug=False)
+    assert not logging.getLogger("test.other").isEnabledFor(logging.DEBUG)
+    answers = logging.getLogger("test.other")._cache.copy()  # type: ignore[attr-defined]
+
+    log.set_levels(debug=False)
+    assert logging.getLogger("test.other")._cache == answers != {}  # type: ignore[attr-defined]
+
+    log.set_levels(debug=True)
+    assert logging.getLogger("test.other").isEnabledFor(logging.DEBUG)
+    assert logging.getLogger("asyncio").level == logging.WARNING
+
+
 def test_a_log_without_a_reader_is_no_error(logger: logging.Logger) -> None:
     read, write = _pipe()
     os.close(read)
