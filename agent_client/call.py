@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol, TypeVar
 
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
+from agent_client import attendance
+from agent_client.attendance import Ask, Attendance
 from agent_client.errors import AgentError
 from agent_client.limits import response_max
 from agent_client.line import Line, limited
@@ -25,10 +28,11 @@ class Method(Protocol[Request_contra, Reply_co]):
 
 
 class Caller:
-    """Makes calls over one line."""
+    """Makes calls over one line; `ask` is the question whether its agent serves."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Line, ask: Ask) -> None:
         self._line = line
+        self._ask = ask
 
     async def __call__(
         self,
@@ -43,20 +47,25 @@ class Caller:
         was not answered may have taken effect.
         """
         channel, left = self._line.channel, timeout
-        began = time.monotonic()
+        began, attended = time.monotonic(), self._attended(timeout)
         try:
             if not self._line.is_up:
                 left = await self._when_up(timeout)
                 channel = self._line.channel
-            with limited(response_max(rpc, request)):
+            with attended, limited(response_max(rpc, request)):
                 return await method(request, timeout=left)
         except GRPCError as error:
             lost = error.status is Status.UNAVAILABLE and channel.closed
-            text = _message(error, timeout, time.monotonic() - began)
+            others = isinstance(attended, Attendance) and attended.answers > 0
+            text = _message(error, timeout, time.monotonic() - began, others)
             raise AgentError(rpc, error.status, text, lost=lost) from error
         except ValueError as error:
             # The request holds a value that its field can't carry: it has not been sent.
             raise AgentError(rpc, Status.INVALID_ARGUMENT, str(error)) from error
+
+    def _attended(self, timeout: float | None) -> AbstractContextManager[object]:
+        """What takes forever, or ends before anybody would get impatient, is just waited for."""
+        return nullcontext() if timeout is None or timeout <= attendance.PATIENCE else Attendance(self._ask)
 
     async def _when_up(self, timeout: float | None) -> float | None:
         """Wait for the line; what is left of `timeout` then."""
@@ -65,12 +74,12 @@ class Caller:
         return None if timeout is None else max(0.0, timeout - (time.monotonic() - began))
 
 
-def _message(error: GRPCError, timeout: float | None, waited: float) -> str:
+def _message(error: GRPCError, timeout: float | None, waited: float, answers_others: bool) -> str:
     # The words of a deadline that passed, here or there; an agent that gave up itself says what it waited for.
     if error.status is Status.DEADLINE_EXCEEDED and timeout is not None and error.message in (None, "", DEADLINE_TEXT):
         if waited < timeout / 2:
             return f"given up by the guest after {waited:.1f} s, though it had {timeout:g} s"
-        return f"no answer in {timeout:g} s"
+        return f"no answer in {timeout:g} s" + (", though the agent answers others" if answers_others else "")
     return error.message or "the agent gave no reason"
 
 

@@ -48,10 +48,10 @@ class AgentClient:
         self.knows_positions = False
         #: Whether the agent takes CPUs offline; told by `get_guest_details`.
         self.sets_cpus_offline = False
-        self._call = Caller(self.line)
         # The stubs are typed for grpclib's channel, whose interface ours has.
         self._agent = pb.AgentServiceStub(self.line)  # type: ignore[arg-type]
         self._health = pb.HealthStub(self.line)  # type: ignore[arg-type]
+        self._call = Caller(self.line, lambda seconds: self._health.check(pb.CheckRequest(), timeout=seconds))
         #: Interfaces, routes, neighbours and packet filters of the guest.
         self.network = Network(self._call, self._agent)
         #: Connections to the guest's loopback.

@@ -9,7 +9,7 @@ import re
 import pytest
 from grpclib.const import Status
 
-from agent_client import deadlines
+from agent_client import attendance, deadlines
 from agent_client.client import AgentClient
 from agent_client.errors import AgentError, fold
 from protos.gen import grpc as pb
@@ -76,6 +76,29 @@ async def test_a_deadline_that_has_passed_in_the_guest_only_is_not_told_as_time_
 
     assert error.code is Status.DEADLINE_EXCEEDED
     assert re.fullmatch(r"given up by the guest after \d+\.\d s, though it had 600 s", error.message)
+
+
+async def test_while_an_answer_is_long_in_coming_the_agent_is_asked_whether_it_serves(agent, client, monkeypatch):
+    monkeypatch.setattr(attendance, "PATIENCE", 0.05)
+    before = len(agent.requests("Check"))
+    agent.block("CreateContainer")
+
+    error = await fault(client.create_container(container_id="c1", oci=pb.Spec(), timeout=0.5))
+
+    assert len(agent.requests("Check")) > before + 1
+    assert error.message == "no answer in 0.5 s, though the agent answers others"
+    await client.check()
+    assert "Attendance" not in str(asyncio.all_tasks())
+
+
+async def test_of_a_guest_that_answers_nothing_nothing_else_is_said(agent, client, monkeypatch):
+    monkeypatch.setattr(attendance, "PATIENCE", 0.05)
+    agent.block("CreateContainer")
+    agent.block("Check")
+
+    error = await fault(client.create_container(container_id="c1", oci=pb.Spec(), timeout=0.5))
+
+    assert error.message == "no answer in 0.5 s"
 
 
 async def test_a_slow_call_does_not_hold_up_others(agent, client):
