@@ -23,7 +23,7 @@ Ask = Callable[[float], Awaitable[object]]
 
 
 class Attendance:
-    """Asks an agent now and then, for as long as the body of a `with` waits for it."""
+    """Asks an agent now and then, for as long as the body of an `async with` waits for it."""
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
@@ -31,16 +31,17 @@ class Attendance:
         #: How often it has answered.
         self.answers = 0
 
-    def __enter__(self) -> Attendance:
+    async def __aenter__(self) -> Attendance:
         self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._begin)
         return self
 
-    def __exit__(
+    async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._timer.cancel()
         if self._asking is not None:
             self._asking.cancel()
+            await asyncio.wait({self._asking})
 
     def _begin(self) -> None:
         self._asking = asyncio.get_running_loop().create_task(self._keep_asking())

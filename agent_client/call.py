@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Protocol, TypeVar
 
 from grpclib.const import Status
@@ -52,8 +52,9 @@ class Caller:
             if not self._line.is_up:
                 left = await self._when_up(timeout)
                 channel = self._line.channel
-            with attended, limited(response_max(rpc, request)):
-                return await method(request, timeout=left)
+            async with attended:
+                with limited(response_max(rpc, request)):
+                    return await method(request, timeout=left)
         except GRPCError as error:
             lost = error.status is Status.UNAVAILABLE and channel.closed
             others = isinstance(attended, Attendance) and attended.answers > 0
@@ -63,7 +64,7 @@ class Caller:
             # The request holds a value that its field can't carry: it has not been sent.
             raise AgentError(rpc, Status.INVALID_ARGUMENT, str(error)) from error
 
-    def _attended(self, timeout: float | None) -> AbstractContextManager[object]:
+    def _attended(self, timeout: float | None) -> AbstractAsyncContextManager[object]:
         """What takes forever, or ends before anybody would get impatient, is just waited for."""
         return nullcontext() if timeout is None or timeout <= attendance.PATIENCE else Attendance(self._ask)
 

@@ -87,7 +87,6 @@ async def test_while_an_answer_is_long_in_coming_the_agent_is_asked_whether_it_s
 
     assert len(agent.requests("Check")) > before + 1
     assert error.message == "no answer in 0.5 s, though the agent answers others"
-    await client.check()
     assert "Attendance" not in str(asyncio.all_tasks())
 
 

@@ -19,13 +19,6 @@ DEVICE = DiskImage(Path("/dev/sda"), is_device=True, read_only=True)
 BLK = DiskSettings(bus="virtio-blk", aio="threads")
 
 
-@pytest.fixture
-async def vm() -> FakeVm:
-    vm = FakeVm()
-    await vm.start(1.0)
-    return vm
-
-
 def test_a_file_and_a_device_are_opened_as_what_they_are():
     assert node("d", IMAGE, BLK)["file"]["driver"] == "file"
     opened = node("d", DEVICE, BLK)

@@ -15,13 +15,6 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def vm() -> FakeVm:
-    vm = FakeVm()
-    await vm.start(1.0)
-    return vm
-
-
-@pytest.fixture
 def nic():
     tap = os.open(os.devnull, os.O_RDWR)
     yield Nic("nic2", "02:00:00:00:00:02", (tap,))

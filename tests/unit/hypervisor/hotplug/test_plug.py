@@ -11,13 +11,6 @@ from tests.fakes.vm import FakeVm
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-async def vm() -> FakeVm:
-    vm = FakeVm()
-    await vm.start(1.0)
-    return vm
-
-
 async def test_a_refused_device_is_named_with_qemus_words(vm: FakeVm):
     vm.monitor.errors["device_add"] = "Bus 'x' does not support hotplugging"
     with pytest.raises(HypervisorError, match=r"plug in virtio-blk-pci disk1: .*does not support hotplugging"):
